@@ -1,0 +1,136 @@
+"""What was read of a page into Markdown, text and blocks. The lines of the CPU engine and a page's
+embedded text meet the same layout; `PARSER_VERSION` changes whenever the outcome may."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pymupdf
+from PIL import Image
+
+from schemas.records import Block, Box, PageImage, PageRef, ParsedPage
+from tasks import layout, markdown
+from tasks.compose import compose, inside
+from tasks.documents import open_document
+from tasks.layout import Region
+from tasks.lines import Line, embedded_lines, reading_rows
+from tasks.ocrpage import searchable_page
+from tasks.render import crop_webp, decode, encode
+from tasks.split import load_page
+from tasks.turn import unturn_block, upright_size
+
+PARSER_VERSION = "1"
+
+_FIGURE_DPI = 150
+_LEAST_FIGURE_PT = 12  # smaller pictures are rules and bullets
+
+Crop = Callable[[Box], Image.Image]
+"""Cuts a box, in points of the upright page, out of the page's picture."""
+
+
+def figure_uri(document_id: str, page_number: int, block_number: int) -> str:
+    """Where a figure stands, relative to the lake."""
+    return f"figures/{document_id}/{page_number}-{block_number}.webp"
+
+
+def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
+    """A page by its embedded text. Runs in a worker process.
+
+    Raises:
+        DocumentError: the page cannot be loaded.
+    """
+    pdf = open_document(ref.document).pdf
+    assert pdf is not None
+    page = load_page(pdf, ref.page_number)
+    lines = embedded_lines(page)
+    if not with_layout:
+        return _text_alone(lines)
+    single = layout.single_page(pdf, ref.page_number)
+    found = layout.regions(single)
+
+    def crop(box: Box) -> Image.Image:
+        pixmap = single[0].get_pixmap(clip=pymupdf.Rect(box), dpi=_FIGURE_DPI, alpha=False)
+        return Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
+
+    return _assemble(lines, found, (page.rect.width, page.rect.height), 0, ref, crop)
+
+
+def parse_image(
+    raw: str, turn: int, image: PageImage, ref: PageRef, with_layout: bool
+) -> ParsedPage:
+    """A page by what the CPU engine read of its image. Runs in a worker process."""
+    width, height = upright_size(image.width_pt, image.height_pt, turn)
+    lines = lines_of(raw, width, height)
+    if not with_layout:
+        return _text_alone(lines)
+    picture = decode(image).rotate(-turn, expand=True) if turn else None
+    jpeg = encode(picture, width, height, 0.0).data if picture else image.data
+    found = layout.regions(searchable_page(jpeg, lines, width, height))
+
+    def crop(box: Box) -> Image.Image:
+        pixels = picture or decode(image)
+        across, down = pixels.width / width, pixels.height / height
+        x0, y0, x1, y1 = box
+        return pixels.crop(
+            (int(x0 * across), int(y0 * down), round(x1 * across), round(y1 * down))
+        )
+
+    return _assemble(lines, found, (image.width_pt, image.height_pt), turn, ref, crop)
+
+
+def lines_of(raw: str, width: float, height: float) -> list[Line]:
+    """The lines that the CPU engine's raw answer holds, in points of the upright page."""
+    answer = json.loads(raw)
+    across, down = width / answer["width"], height / answer["height"]
+    lines = []
+    for text, confidence, corners in answer["lines"]:
+        xs, ys = [x * across for x, _ in corners], [y * down for _, y in corners]
+        x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
+        if x1 - x0 > y1 - y0:
+            # A slanting line is no taller for it: its own height, about its middle.
+            middle, half = (y0 + y1) / 2, abs(ys[3] - ys[0] + ys[2] - ys[1]) / 4
+            y0, y1 = middle - half, middle + half
+        box = inside((x0, y0, x1, y1), width, height)
+        if box is not None and text.strip():
+            lines.append(Line(text.strip(), box, confidence))
+    return lines
+
+
+def _assemble(
+    lines: Sequence[Line],
+    found: Sequence[Region],
+    size: tuple[float, float],
+    turn: int,
+    ref: PageRef,
+    crop: Crop,
+) -> ParsedPage:
+    """Blocks, figures, text and Markdown; `size` is of the page as displayed."""
+    blocks: list[Block] = []
+    levels: list[int] = []
+    figures: dict[str, bytes] = {}
+    for number, (block, level) in enumerate(
+        compose(lines, found, *upright_size(*size, turn)), start=1
+    ):
+        if block.kind == "figure" and block.box and _is_visible(block.box):
+            uri = figure_uri(ref.document_id, ref.page_number, number)
+            figures[uri] = crop_webp(crop(block.box))
+            block = replace(block, figure_uri=uri)
+        blocks.append(unturn_block(block, *size, turn))
+        levels.append(level)
+    return ParsedPage(
+        markdown=markdown.page_markdown(list(zip(blocks, levels, strict=True))),
+        text=markdown.page_text(blocks),
+        blocks=tuple(blocks),
+        figures=figures,
+    )
+
+
+def _is_visible(box: Box) -> bool:
+    return min(box[2] - box[0], box[3] - box[1]) >= _LEAST_FIGURE_PT
+
+
+def _text_alone(lines: Sequence[Line]) -> ParsedPage:
+    text = "\n".join(" ".join(line.text for line in row) for row in reading_rows(lines))
+    return ParsedPage(markdown="", text=text)

@@ -1,0 +1,97 @@
+"""Worker processes: where documents are parsed, rendered, read and laid out, each call with a
+deadline after which its process is killed and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as DeadlinePassed
+from types import TracebackType
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from schemas.errors import DocumentError, ErrorCode
+
+T = TypeVar("T")
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerPool:
+    """Processes that run module-level functions on picklable arguments.
+
+    Pebble's pool kills a process whose call is over its deadline, and one that dies takes only its
+    own call with it. Processes start with the first call, as fresh interpreters: a fork would copy
+    the threads' locks of this one.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool: ProcessPool | None = None
+
+    async def run(self, seconds: float, function: Callable[..., T], *arguments: Any) -> T:
+        """Call `function(*arguments)` in a worker.
+
+        Raises:
+            DocumentError: what the function raised; `render_timeout`, `render_crash` or
+                `render_memory` if the worker did not survive; `internal` for any other error,
+                which would be a defect of ours.
+        """
+        if self._pool is None:
+            self._pool = self._start()
+        call = self._pool.schedule(function, args=arguments, timeout=seconds)
+        name = function.__name__
+        try:
+            return await asyncio.wrap_future(call)
+        except DocumentError:
+            raise
+        except (DeadlinePassed, TimeoutError):
+            raise DocumentError(
+                ErrorCode.RENDER_TIMEOUT, f"{name} was stopped after {seconds:g} s"
+            ) from None
+        except ProcessExpired as died:
+            raise DocumentError(
+                ErrorCode.RENDER_CRASH, f"the worker died in {name} (exit code {died.exitcode})"
+            ) from None
+        except MemoryError:
+            raise DocumentError(ErrorCode.RENDER_MEMORY, f"{name} ran out of memory") from None
+        except Exception as error:
+            raise DocumentError(
+                ErrorCode.INTERNAL, f"{name} failed: {type(error).__name__}: {error}"
+            ) from error
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+
+    def _start(self) -> ProcessPool:
+        for name in _ONE_THREAD:
+            os.environ.setdefault(name, "1")
+        return ProcessPool(
+            max_workers=self.processes,
+            initializer=_begin_worker,
+            context=multiprocessing.get_context("spawn"),
+        )
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is for the parent to act on; and when the parent dies, by any means, so do we."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:
+            os._exit(1)
