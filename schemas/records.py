@@ -144,6 +144,7 @@ class ParsedPage:
     `figures` maps the `figure_uri` of a block to the bytes of its WebP picture.
     """
 
+    parser_version: str
     markdown: str
     text: str
     blocks: tuple[Block, ...] = ()

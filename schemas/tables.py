@@ -56,7 +56,11 @@ DOCUMENTS = _schema(
         ("status", pa.string(), "ok, partial (some pages failed) or failed"),
         ("error_code", pa.string(), f"first failure, {_CODES}"),
         ("error_message", pa.string(), "what happened, for a person"),
-        ("metadata", pa.map_(pa.string(), pa.string()), "title, author and so on, as the file says"),
+        (
+            "metadata",
+            pa.map_(pa.string(), pa.string()),
+            "title, author and so on, as the file says",
+        ),
         ("runs", pa.int32(), "how many runs have tried this document"),
         ("run_id", pa.string(), "the run that read it last"),
         ("shard_id", pa.string(), "the shard whose files hold it"),

@@ -48,6 +48,10 @@ class Collector:
         """Pages that are finished and not committed."""
         return sum(len(opened.pages) for opened in self._documents.values())
 
+    def held(self) -> int:
+        """Pages and page-less documents that are not committed: an upper bound of a draft."""
+        return sum(max(len(opened.pages), 1) for opened in self._documents.values())
+
     def draft(self, most_pages: int) -> Draft:
         """The longest run of finished pages from `position`, of at most so many.
 

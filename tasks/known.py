@@ -84,7 +84,10 @@ class KnownDocuments:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._db.close()
         self._folder.cleanup()
@@ -109,11 +112,15 @@ class KnownDocuments:
 
     def same_bytes(self, content_sha256: str, recipe_id: str) -> Stored | None:
         """A document with this content that was read well under this recipe."""
-        row = self._db.execute(
-            "SELECT document_id, shard_id, run_id, ingest_date FROM known "
-            "WHERE content_sha256 = ? AND recipe_id = ? AND status = 'ok' LIMIT 1",
-            [content_sha256, recipe_id],
-        ).fetchone()
+        row = (
+            self._db.cursor()
+            .execute(
+                "SELECT document_id, shard_id, run_id, ingest_date FROM known "
+                "WHERE content_sha256 = ? AND recipe_id = ? AND status = 'ok' LIMIT 1",
+                [content_sha256, recipe_id],
+            )
+            .fetchone()
+        )
         return Stored(*row) if row else None
 
     def todo(
@@ -133,7 +140,7 @@ class KnownDocuments:
         )
         cursor = self._db.cursor()
         cursor.register("listing", reader)
-        found = cursor.execute(
+        found = cursor.sql(
             "SELECT l.document_id, l.uri, l.version, l.size_bytes, coalesce(k.runs, 0) AS runs, "
             "k.shard_id, k.run_id, k.ingest_date "
             "FROM listing l LEFT JOIN known k USING (document_id) "

@@ -48,7 +48,9 @@ _ZIP_MEMBERS = (
     ("FixedDocSeq.fdseq", XPS),
     ("FixedDocumentSequence.fdseq", XPS),
 )
-_SVG_START = re.compile(rb"\s*(<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>|\s)*<svg[\s>]", re.S)
+_SVG_START = re.compile(
+    rb"\s*(<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>|\s)*<svg[\s>]", re.S
+)
 _HEAD_BYTES = 4096
 
 
@@ -113,5 +115,3 @@ def _inside_zip(path: str) -> str | None:
 
 def _printable(head: bytes) -> str:
     return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in head)
-
-

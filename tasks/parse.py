@@ -10,7 +10,7 @@ from dataclasses import replace
 import pymupdf
 from PIL import Image
 
-from schemas.records import Block, Box, PageImage, PageRef, ParsedPage
+from schemas.records import Block, Box, PageImage, PageRef, ParsedPage, Reading
 from tasks import layout, markdown
 from tasks.compose import compose, inside
 from tasks.documents import open_document
@@ -57,12 +57,11 @@ def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
     return _assemble(lines, found, (page.rect.width, page.rect.height), 0, ref, crop)
 
 
-def parse_image(
-    raw: str, turn: int, image: PageImage, ref: PageRef, with_layout: bool
-) -> ParsedPage:
+def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: bool) -> ParsedPage:
     """A page by what the CPU engine read of its image. Runs in a worker process."""
+    turn = reading.turn
     width, height = upright_size(image.width_pt, image.height_pt, turn)
-    lines = lines_of(raw, width, height)
+    lines = lines_of(reading.raw, width, height)
     if not with_layout:
         return _text_alone(lines)
     picture = decode(image).rotate(-turn, expand=True) if turn else None
@@ -73,9 +72,7 @@ def parse_image(
         pixels = picture or decode(image)
         across, down = pixels.width / width, pixels.height / height
         x0, y0, x1, y1 = box
-        return pixels.crop(
-            (int(x0 * across), int(y0 * down), round(x1 * across), round(y1 * down))
-        )
+        return pixels.crop((int(x0 * across), int(y0 * down), round(x1 * across), round(y1 * down)))
 
     return _assemble(lines, found, (image.width_pt, image.height_pt), turn, ref, crop)
 
@@ -120,6 +117,7 @@ def _assemble(
         blocks.append(unturn_block(block, *size, turn))
         levels.append(level)
     return ParsedPage(
+        parser_version=PARSER_VERSION,
         markdown=markdown.page_markdown(list(zip(blocks, levels, strict=True))),
         text=markdown.page_text(blocks),
         blocks=tuple(blocks),
@@ -133,4 +131,4 @@ def _is_visible(box: Box) -> bool:
 
 def _text_alone(lines: Sequence[Line]) -> ParsedPage:
     text = "\n".join(" ".join(line.text for line in row) for row in reading_rows(lines))
-    return ParsedPage(markdown="", text=text)
+    return ParsedPage(PARSER_VERSION, markdown="", text=text)

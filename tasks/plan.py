@@ -99,7 +99,8 @@ def open_runs(store: LocalStore) -> list[str]:
     return [
         run_id
         for run_id in store.folders(_RUNS)
-        if run_id != "tmp" and not store.exists(f"{_RUNS}/{run_id}/summary.json")
+        if run_id != "tmp"
+        and not store.exists(f"{_RUNS}/{run_id}/summary.json")
         and store.exists(f"{_RUNS}/{run_id}/plan-00001.json")
     ]
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as DeadlinePassed
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,6 +25,10 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
 
 
+class Stopped(Exception):
+    """The pool takes no more calls: the run has been asked to stop."""
+
+
 class WorkerPool:
     """Processes that run module-level functions on picklable arguments.
 
@@ -35,19 +40,33 @@ class WorkerPool:
     def __init__(self, processes: int) -> None:
         self.processes = processes
         self._pool: ProcessPool | None = None
+        # One call more than processes is handed over, so that none waits for the next; the rest
+        # queue here, where they can still be called off.
+        self._slots = asyncio.Semaphore(processes + 1)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Take no more calls; those that are running end."""
+        self._stopped = True
 
     async def run(self, seconds: float, function: Callable[..., T], *arguments: Any) -> T:
         """Call `function(*arguments)` in a worker.
 
         Raises:
+            Stopped: the pool had been stopped before the call began.
             DocumentError: what the function raised; `render_timeout`, `render_crash` or
                 `render_memory` if the worker did not survive; `internal` for any other error,
                 which would be a defect of ours.
         """
-        if self._pool is None:
-            self._pool = self._start()
-        call = self._pool.schedule(function, args=arguments, timeout=seconds)
-        name = function.__name__
+        async with self._slots:
+            if self._stopped:
+                raise Stopped
+            if self._pool is None:
+                self._pool = self._start()
+            call = self._pool.schedule(function, args=arguments, timeout=seconds)
+            return await self._outcome(call, function.__name__, seconds)
+
+    async def _outcome(self, call: Future[T], name: str, seconds: float) -> T:
         try:
             return await asyncio.wrap_future(call)
         except DocumentError:
@@ -71,7 +90,10 @@ class WorkerPool:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self._pool is not None:
             self._pool.stop()

@@ -1,7 +1,7 @@
 """The way of one page: split, then its text layer or an engine, then parsed, then a row.
 
-    split ─ PageImage ─▶ read ─ Reading ─▶ parse ─ ParsedPage ─▶ PageResult
-          └ TextLayer ─────────────────▶ parse ─┘
+split ─ PageImage ─▶ read ─ Reading ─▶ parse ─ ParsedPage ─▶ PageResult
+      └ TextLayer ─────────────────▶ parse ─┘
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from schemas.errors import DocumentError, ErrorCode
 from schemas.records import PageImage, PageRef, PageResult, ParsedPage, TextLayer
-from tasks import split
+from tasks import worker
 from tasks.pool import WorkerPool
 
 TEXT_LAYER_ENGINE = "pymupdf"
@@ -39,7 +39,7 @@ class PageReader:
         blank = PageResult(ref.document_id, ref.document.uri, ref.page_number, "failed")
         try:
             found, flags = await self.pool.run(
-                self.page_timeout, split.split_page, ref, self.text_layer == "auto"
+                self.page_timeout, worker.split_page, ref, self.text_layer == "auto"
             )
             known = replace(
                 blank,
@@ -60,19 +60,14 @@ class PageReader:
             return _failed(known, error)
 
     async def _by_text_layer(self, ref: PageRef, known: PageResult) -> PageResult:
-        from tasks import parse
-
         parsed = await self.pool.run(
-            self.read_timeout, parse.parse_text_layer, ref, self.with_layout
+            self.read_timeout, worker.parse_text_layer, ref, self.with_layout
         )
         known = replace(known, origin="text_layer", engine=TEXT_LAYER_ENGINE)
-        return _finished(known, parsed, parse.PARSER_VERSION)
+        return _finished(known, parsed)
 
     async def _by_engine(self, ref: PageRef, known: PageResult, image: PageImage) -> PageResult:
-        from tasks import parse
-        from tasks.engines import rapidocr
-
-        reading = await self.pool.run(self.read_timeout, rapidocr.read, image)
+        reading = await self.pool.run(self.read_timeout, worker.read_image, image)
         known = replace(
             known,
             origin="ocr",
@@ -89,24 +84,18 @@ class PageReader:
             image_height=image.height,
         )
         parsed = await self.pool.run(
-            self.read_timeout,
-            parse.parse_image,
-            reading.raw,
-            reading.turn,
-            image,
-            ref,
-            self.with_layout,
+            self.read_timeout, worker.parse_image, reading, image, ref, self.with_layout
         )
-        return _finished(known, parsed, parse.PARSER_VERSION)
+        return _finished(known, parsed)
 
 
-def _finished(known: PageResult, parsed: ParsedPage, parser_version: str) -> PageResult:
+def _finished(known: PageResult, parsed: ParsedPage) -> PageResult:
     return replace(
         known,
         status="ok" if parsed.text.strip() or parsed.figures else "empty",
         markdown=parsed.markdown,
         text=parsed.text,
-        parser_version=parser_version,
+        parser_version=parsed.parser_version,
         flags=known.flags + parsed.flags,
         blocks=parsed.blocks,
         figures=parsed.figures,

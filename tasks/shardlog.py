@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ErrorCode
@@ -52,7 +53,9 @@ class ShardLog:
 
     def pages_key(self, seq: int) -> str:
         """Where part `seq` is committed."""
-        return f"pages/ingest_date={self._shard.ingest_date}/{self._shard.shard_id}-{seq:04d}.parquet"
+        return (
+            f"pages/ingest_date={self._shard.ingest_date}/{self._shard.shard_id}-{seq:04d}.parquet"
+        )
 
     def position(self) -> tuple[int, int]:
         """The first page not in the log: index of its document in the shard, and page number."""
@@ -85,7 +88,7 @@ class ShardLog:
             for uri, picture in page.figures.items():
                 self._store.put(uri, picture)
         key = self.pages_key(len(self.entries))
-        blocks = write_blocks(self._store, self._shard, key, pages)
+        blocks = put_blocks(self._store, key, blocks_table(pages, self._shard))
         footer = entry_footer(blocks, extents)
         try:
             self._store.create(key, parquet(pages_table(pages, self._shard), footer))
@@ -98,11 +101,8 @@ class ShardLog:
         return True
 
 
-def write_blocks(
-    store: LocalStore, shard: Shard, pages_key: str, pages: Sequence[PageResult]
-) -> str | None:
+def put_blocks(store: LocalStore, pages_key: str, table: pa.Table) -> str | None:
     """Write the blocks object of a part under a name with its hash; None if there are none."""
-    table = blocks_table(pages, shard)
     if not table.num_rows:
         return None
     data = parquet(table)

@@ -123,7 +123,11 @@ class LocalStore:
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly under a prefix, sorted."""
         base = self.root / prefix
-        return sorted(entry.name for entry in base.iterdir() if entry.is_dir()) if base.is_dir() else []
+        return (
+            sorted(entry.name for entry in base.iterdir() if entry.is_dir())
+            if base.is_dir()
+            else []
+        )
 
     def sweep(self) -> None:
         """Remove temporary files that a killed writer left; only for who holds the lock."""

@@ -111,7 +111,9 @@ def _picture_share(page: pymupdf.Page) -> float:
 def _ink(page: pymupdf.Page) -> np.ndarray:
     """What is darker than the paper, as a boolean array at a few pixels a line."""
     zoom = min(_INK_DPI / 72, 1200 / max(page.rect.width, page.rect.height, 1))
-    pixmap = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csGRAY, alpha=False)
+    pixmap = page.get_pixmap(
+        matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csGRAY, alpha=False
+    )
     gray = np.frombuffer(pixmap.samples, np.uint8).reshape(pixmap.height, pixmap.stride)
     gray = gray[:, : pixmap.width].astype(np.int16)
     return np.asarray(np.abs(gray - np.median(gray)) > 40)

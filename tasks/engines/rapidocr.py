@@ -20,11 +20,8 @@ import numpy as np
 from rapidocr import RapidOCR
 
 from schemas.records import PageImage, Reading
+from tasks.engines.profiles import RAPIDOCR
 from tasks.render import decode
-
-NAME = "rapidocr"
-MODEL = "PP-OCRv6-small"
-RENDER = "150dpi-jpeg92"
 
 PARAMS: dict[str, Any] = {
     "Global.log_level": "critical",
@@ -65,8 +62,8 @@ def read(image: PageImage) -> Reading:
     return Reading(
         raw=json.dumps(answer, ensure_ascii=False, separators=(",", ":")),
         finish_reason="stop",
-        engine=NAME,
-        model=MODEL,
+        engine=RAPIDOCR.engine,
+        model=RAPIDOCR.model,
         engine_ms=(time.perf_counter() - began) * 1000,
         turn=turn,
         flags=("turned",) if turn else (),

@@ -1,0 +1,292 @@
+"""`ingest` and `plan`: the steps put together, with or without a Prefect server around them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from schemas.errors import Interrupted, RecipeMismatch, SourceError
+from schemas.records import SourceObject
+from schemas.settings import IngestSettings, PlanSettings, Recipe
+from tasks import plan
+from tasks.discover import discover
+from tasks.engines.profiles import choose, recipe_of
+from tasks.known import KnownDocuments, Todo
+from tasks.lock import LakeLock
+from tasks.mend import Mender
+from tasks.pipeline import Flow, ShardReader
+from tasks.pool import WorkerPool
+from tasks.progress import Tally, Watcher
+from tasks.readpage import PageReader
+from tasks.samebytes import Originals
+from tasks.shardlog import ShardLog, orphans
+from tasks.store import LocalStore
+
+SHARDS_AT_ONCE = 2
+LEAVE_WITHIN = 15.0
+"""Seconds that pages under way get to finish after a signal."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its summary, and the failures `(uri, page, code, message)`, bounded."""
+
+    summary: dict[str, Any]
+    failures: tuple[tuple[str, int | None, str, str], ...]
+    any_failed: bool
+
+
+def run_ingest(settings: IngestSettings, watcher: Watcher) -> Outcome:
+    """Bring the lake up to date with the source.
+
+    A run that died is finished first, by its own plan; then the source is listed, and what the
+    lake does not know yet is read.
+
+    Raises:
+        UsageError: the settings cannot be followed; nothing was written.
+        RunError: the run failed or was interrupted; what it had committed stands.
+    """
+    listing = _listing(settings)
+    store = LocalStore(settings.dest)
+    store.prepare()
+    run_id = plan.new_run_id()
+    with LakeLock(store, run_id, settings.take_over_after, settings.wait) as lock:
+        store.sweep()
+        run = _Run(settings, watcher, store, lock)
+        asyncio.run(run.bring_up_to_date(listing, run_id))
+    return Outcome(run.tally.summary(run_id), tuple(run.tally.failures), run.tally.any_failed)
+
+
+def run_plan(settings: PlanSettings) -> dict[str, Any]:
+    """What `run_ingest` would read; nothing is written.
+
+    Raises:
+        UsageError: as `run_ingest`.
+    """
+    count = 0
+
+    def counted() -> Iterator[SourceObject]:
+        nonlocal count
+        for found in _listing(settings):
+            count += 1
+            yield found
+
+    recipe = recipe_of(choose(settings), settings)
+    store = LocalStore(settings.dest)
+    new = again = size = 0
+    with KnownDocuments(store) as known:
+        _check_recipe(known, recipe, settings)
+        for todo in _todo(known, counted(), recipe, settings):
+            new, again = new + (todo.stored is None), again + (todo.stored is not None)
+            size += todo.document.size_bytes
+    return {
+        "listed": count,
+        "new": new,
+        "again": again,
+        "bytes": size,
+        "unfinished_runs": plan.open_runs(store),
+        "recipe": {"recipe_id": recipe.recipe_id, **recipe.model_dump()},
+    }
+
+
+class _Run:
+    """One invocation: what it may write, and what it has done."""
+
+    def __init__(
+        self, settings: IngestSettings, watcher: Watcher, store: LocalStore, lock: LakeLock
+    ) -> None:
+        self._settings, self._watcher = settings, watcher
+        self._store, self._lock = store, lock
+        self.tally = Tally()
+
+    async def bring_up_to_date(self, listing: Iterator[SourceObject], run_id: str) -> None:
+        """Finish what was begun, then read what is new."""
+        settings, store = self._settings, self._store
+        stopping = asyncio.Event()
+        with WorkerPool(settings.processes) as pool, _signals(stopping, pool) as received:
+            for begun in plan.open_runs(store):
+                with KnownDocuments(store) as known:
+                    segments = plan.read_segments(store, begun)
+                    await self._finish(begun, segments, known, pool, stopping)
+            if not stopping.is_set():
+                recipe = recipe_of(choose(settings), settings)
+                with KnownDocuments(store) as known:
+                    _check_recipe(known, recipe, settings)
+                    jobs = plan.shards(
+                        _todo(known, listing, recipe, settings),
+                        run_id,
+                        datetime.now(UTC).date(),
+                        settings.shard_documents,
+                        settings.shard_bytes,
+                    )
+                    segments = plan.write_segments(store, jobs, run_id, recipe, settings)
+                    await self._finish(run_id, segments, known, pool, stopping)
+        if received:
+            raise Interrupted(
+                f"stopped by {signal.Signals(received[0]).name}; "
+                f"{sum(self.tally.pages.values())} pages of this run are in the lake, "
+                "the same command goes on from there",
+                received[0],
+            )
+
+    async def _finish(
+        self,
+        run_id: str,
+        segments: Iterator[plan.Segment],
+        known: KnownDocuments,
+        pool: WorkerPool,
+        stopping: asyncio.Event,
+    ) -> None:
+        """Do the jobs of a run that are not done, two at a time; close the run if all are."""
+        first = await asyncio.to_thread(next, segments, None)
+        if first is None:
+            return
+        flow = self._flow(first, known, pool, stopping)
+        jobs = (job for segment in chain([first], segments) for job in segment.jobs)
+        complete = await _overlapping(
+            lambda job: self._do(flow, run_id, job), jobs, SHARDS_AT_ONCE, stopping
+        )
+        if complete:
+            plan.write_summary(self._store, run_id, self.tally.summary(run_id))
+
+    async def _do(self, flow: Flow, run_id: str, job: plan.Job) -> bool:
+        if plan.is_done(self._store, run_id, job):
+            return True
+        reader = Mender(flow, job.shard) if job.mends else ShardReader(flow, job.shard)
+        if not await reader.read():
+            return False
+        for key in orphans(self._store, job.shard, ShardLog(self._store, job.shard).entries):
+            self._store.delete(key)
+        plan.mark_done(self._store, run_id, job)
+        return True
+
+    def _flow(
+        self,
+        segment: plan.Segment,
+        known: KnownDocuments,
+        pool: WorkerPool,
+        stopping: asyncio.Event,
+    ) -> Flow:
+        settings = self._settings
+        reader = PageReader(
+            pool=pool,
+            text_layer=segment.recipe.text_layer,
+            with_layout=segment.recipe.layout == "full",
+            page_timeout=settings.page_timeout,
+            read_timeout=settings.read_timeout,
+        )
+        return Flow(
+            store=self._store,
+            lock=self._lock,
+            pool=pool,
+            reader=reader,
+            originals=Originals(known, segment.recipe.recipe_id),
+            settings=settings,
+            part_pages=segment.part_pages,
+            recipe_id=segment.recipe.recipe_id,
+            tally=self.tally,
+            watcher=self._watcher,
+            window=asyncio.Semaphore(settings.in_flight()),
+            stopping=stopping,
+        )
+
+
+async def _overlapping(
+    do: Callable[[plan.Job], Any],
+    jobs: Iterator[plan.Job],
+    at_once: int,
+    stopping: asyncio.Event,
+) -> bool:
+    """Do jobs as they are planned, so many at once; whether all were done."""
+    slots = asyncio.Semaphore(at_once)
+    done: list[asyncio.Task[bool]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                job = None if stopping.is_set() else await asyncio.to_thread(next, jobs, None)
+                if job is None:
+                    break
+                task = group.create_task(do(job))
+                task.add_done_callback(lambda _: slots.release())
+                done.append(task)
+    except* Exception as failures:
+        raise _first(failures) from None
+    return not stopping.is_set() and all(task.result() for task in done)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group: the others are what it led to."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event, pool: WorkerPool) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM take no more in; a second one, or 15 seconds, ends the process at once.
+
+    Gives the list of signals received. Outside the main thread signals are the caller's affair.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if received:
+            os._exit(128 + number)  # the workers die with us
+        received.append(number)
+        stopping.set()
+        pool.stop()
+        loop.call_later(LEAVE_WITHIN, os._exit, 128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield received
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _listing(settings: PlanSettings) -> Iterator[SourceObject]:
+    """The source's objects; the first is asked for here, so that an empty source shows at once."""
+    found = discover(settings.source, settings.include, settings.exclude, settings.dest)
+    first = next(found, None)
+    if first is None:
+        raise SourceError(
+            f"nothing to read in {settings.source}: no file matches; "
+            "check the folder and --include and --exclude"
+        )
+    return chain([first], found)
+
+
+def _todo(
+    known: KnownDocuments, listing: Iterator[SourceObject], recipe: Recipe, settings: PlanSettings
+) -> Iterator[Todo]:
+    return islice(known.todo(listing, recipe.recipe_id, settings.retry_failed), settings.limit)
+
+
+def _check_recipe(known: KnownDocuments, recipe: Recipe, settings: PlanSettings) -> None:
+    newest = known.newest_recipe()
+    if newest in (None, recipe.recipe_id) or settings.new_recipe:
+        return
+    raise RecipeMismatch(
+        f"the lake was read by recipe {newest}, this run would use {recipe.recipe_id} "
+        f"({', '.join(f'{name} {value}' for name, value in recipe.model_dump().items())}) and "
+        f"read {known.pages_of_other_recipes(recipe.recipe_id)} pages again; "
+        "pass --new-recipe to do that, or the options of the earlier run"
+    )

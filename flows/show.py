@@ -1,0 +1,89 @@
+"""What the commands print for people."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from flows.ingest import Outcome
+
+_MOST_FAILURES = 20
+_MOST_WIDTH = 100
+
+
+def show_outcome(outcome: Outcome, dest: str, to: TextIO) -> None:
+    """A run's summary, and what failed and why."""
+    told = outcome.summary
+    if not told["documents"]:
+        print(f"{dest} is up to date: nothing to read ({told['seconds']:.1f} s)", file=to)
+        return
+    pages = told["pages"]
+    copied = f", {told['pages_copied']} copied" if told["pages_copied"] else ""
+    print(
+        f"{told['documents']} documents, {pages['total']} pages in {told['seconds']:.1f} s "
+        f"({told['pages_per_second']:.1f} pages/s): {pages['ok']} ok, {pages['empty']} empty, "
+        f"{pages['failed']} failed{copied}",
+        file=to,
+    )
+    if outcome.failures:
+        shown = outcome.failures[:_MOST_FAILURES]
+        rows = [(uri, page or "", code, message) for uri, page, code, message in shown]
+        show_rows(("document", "page", "error_code", "error_message"), rows, "table", to)
+        if len(outcome.failures) > _MOST_FAILURES:
+            print(
+                f"… and more: pagelake sql {dest} \"select * from pages where status = 'failed'\"",
+                file=to,
+            )
+
+
+def show_plan(planned: dict[str, Any], to: TextIO) -> None:
+    """What a run would do."""
+    print(
+        f"{planned['listed']} documents listed: {planned['new']} new or changed, "
+        f"{planned['again']} to try again, {planned['bytes']:,} bytes to read",
+        file=to,
+    )
+    recipe = planned["recipe"]
+    print(f"recipe {recipe['recipe_id']}: " + _pairs(recipe, "recipe_id"), file=to)
+    for run_id in planned["unfinished_runs"]:
+        print(f"unfinished run {run_id} would be finished first", file=to)
+
+
+def show_status(found: dict[str, Any], to: TextIO) -> None:
+    """What a lake holds."""
+    for name in ("documents", "pages", "origins", "failures", "recipes"):
+        if found[name]:
+            print(f"{name:10} " + _pairs(found[name]), file=to)
+    for run_id in found["unfinished_runs"]:
+        print(f"unfinished run {run_id}: the next ingest finishes it", file=to)
+    if found["writer"]:
+        print("writing    " + _pairs(found["writer"]), file=to)
+
+
+def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str, to: TextIO) -> None:
+    """Rows as an aligned table, as CSV, or as one JSON object a line."""
+    if form == "csv":
+        writer = csv.writer(to)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    elif form == "json":
+        for row in rows:
+            print(json.dumps(dict(zip(columns, row, strict=True)), default=str), file=to)
+    else:
+        table = [list(columns), *([_cell(value) for value in row] for row in rows)]
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+        for row in table:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(cells).rstrip(), file=to)
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text if len(text) <= _MOST_WIDTH else text[: _MOST_WIDTH - 1] + "…"
+
+
+def _pairs(values: dict[str, Any], *but: str) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if name not in but)
