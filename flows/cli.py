@@ -91,8 +91,7 @@ def _settings(model: type[M], given: dict[str, Any]) -> M:
 @main.command()
 @_options(IngestSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object last.")
-@click.pass_context
-def ingest(context: click.Context, as_json: bool, **given: Any) -> None:
+def ingest(as_json: bool, **given: Any) -> None:
     """Read the documents of SOURCE into the lake DEST.
 
     What the lake knows already is not read again. Exit code 0: every page was read; 3: some
@@ -114,7 +113,7 @@ def ingest(context: click.Context, as_json: bool, **given: Any) -> None:
     show_outcome(outcome, settings.dest, sys.stderr if as_json else sys.stdout)
     if as_json:
         click.echo(json.dumps(outcome.summary))
-    context.exit(3 if outcome.any_failed else 0)
+    click.get_current_context().exit(3 if outcome.any_failed else 0)
 
 
 @main.command()
@@ -164,3 +163,7 @@ def sql(dest: str, query: str, form: str) -> None:
 
     columns, rows = run_query(dest, query)
     show_rows(columns, rows, form, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,18 +7,17 @@ Imported only where a Prefect server is used. The flow's parameters are the fiel
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from pydantic import Field
 
 from flows.ingest import Outcome, run_ingest
 from schemas.settings import IngestSettings
 from tasks.progress import Lines
 
+_FIELDS = IngestSettings.model_fields
 _MOST_FAILURES = 200
 
 
@@ -64,15 +63,22 @@ def _signature() -> inspect.Signature:
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                annotation=Annotated[field.annotation, Field(description=field.description)],
+                annotation=field.annotation,
                 default=inspect.Parameter.empty
                 if field.is_required()
                 else field.get_default(call_default_factory=True),
             )
-            for name, field in IngestSettings.model_fields.items()
+            for name, field in _FIELDS.items()
         ]
     )
 
 
+def _arguments() -> str:
+    """The fields' descriptions as a docstring has them: where Prefect's form takes them from."""
+    lines = (f"    {name}: {field.description}" for name, field in _FIELDS.items())
+    return "\n\nArgs:\n" + "\n".join(lines)
+
+
+ocr.__doc__ = (ocr.__doc__ or "") + _arguments()
 ocr.__signature__ = _signature()  # type: ignore[attr-defined]
 ocr = flow(name="ocr", flow_run_name="{source} to {dest}", persist_result=False)(ocr)

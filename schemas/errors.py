@@ -120,7 +120,7 @@ class Interrupted(RunError):
 class DocumentError(PagelakeError):
     """One document or page cannot be read.
 
-    Args of the exception are `(code, message)`, so that it survives being pickled between processes.
+    `args` are `(code, message)`, so that it survives being pickled between processes.
     """
 
     def __init__(self, code: ErrorCode, message: str) -> None:

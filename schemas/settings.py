@@ -1,4 +1,4 @@
-"""What a user can set. The command line, the flow's parameters and its form are all made from these.
+"""What a user can set; the command line and the flow's parameters and form are made from it.
 
 Every field is flat, named as on the command line (`--part-pages` is `part_pages`), and described
 once, here.
@@ -116,5 +116,5 @@ def digest(value: Any) -> str:
 
 
 def document_id(uri: str, version: str, recipe_id: str) -> str:
-    """The key of a document: 32 hexadecimal digits over where it is, which version, which recipe."""
+    """The key of a document: 32 hexadecimal digits over address, version and recipe."""
     return digest([uri, version, recipe_id])[:32]

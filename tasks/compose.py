@@ -8,6 +8,7 @@ from schemas.records import Block, Box
 from tasks.layout import Region
 from tasks.lines import Line, paragraph, reading_rows
 from tasks.readingorder import reading_order
+from tasks.tablegrid import mend_grid, rows_with_all_text
 from tasks.tables import html_from_rows, text_from_rows
 
 _LINE_BY_LINE = ("figure", "code")
@@ -74,8 +75,10 @@ def _in_order(placed: list[tuple[Region, list[Line]]]) -> list[tuple[Region, lis
 def _block(region: Region, lines: Sequence[Line], width: float, height: float) -> Block:
     html = None
     if region.kind == "table" and region.rows:
-        text = text_from_rows(region.rows)
-        html = region.html or html_from_rows(region.rows)
+        rows = rows_with_all_text(mend_grid(region.rows, region.cells, lines), lines)
+        text = text_from_rows(rows)
+        html = region.html if rows == region.rows else None
+        html = html or html_from_rows(rows)
     elif region.kind in _LINE_BY_LINE or region.kind == "table":
         text = "\n".join(" ".join(line.text for line in row) for row in reading_rows(lines))
     else:

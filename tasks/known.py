@@ -64,7 +64,7 @@ class KnownDocuments:
         self._folder = tempfile.TemporaryDirectory(prefix="pagelake-")
         self._db = duckdb.connect(f"{self._folder.name}/known.duckdb")
         self._db.execute("SET threads = 1")
-        files = [store.path(key) for key in store.list("documents") if key.endswith(".parquet")]
+        files = [store.path(key) for key in store.keys("documents") if key.endswith(".parquet")]
         if files:
             self._db.execute(
                 f"CREATE TABLE known AS SELECT {_COLUMNS} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +32,16 @@ KIND_OF_LABEL = {
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region of a page. `level` is 1 to 6 for headings, else 0; `rows` are a table's cells."""
+    """One region of a page. `level` is 1 to 6 for headings, else 0; `rows` are the text of a
+    table's cells, `cells` their boxes.
+    """
 
     kind: str
     label: str
     box: Box
     level: int = 0
     rows: Rows | None = None
+    cells: Sequence[Sequence[Box | None]] = ()
     html: str | None = None
 
 
@@ -70,12 +74,14 @@ def single_page(document: pymupdf.Document, page_number: int) -> pymupdf.Documen
 def _region(found: LayoutBox) -> Region:
     kind = KIND_OF_LABEL.get(found.boxclass, "other")
     rows, html = _table(found.table) if found.table else (None, None)
+    cells = (found.table.get("cells") if found.table else None) or ()
     return Region(
         kind=kind,
         label=found.boxclass,
         box=(float(found.x0), float(found.y0), float(found.x1), float(found.y1)),
         level=found.header_level or 0,
         rows=rows,
+        cells=cells,
         html=html,
     )
 

@@ -15,12 +15,16 @@ from tasks.documents import clean
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text. `confidence` is the engine's, None for embedded text."""
+    """One line of text. `confidence` is the engine's, None for embedded text.
+
+    `slant` is how far the page's lines fall a point to the right: a photo is rarely straight.
+    """
 
     text: str
     box: Box
     confidence: float | None = None
     upright: bool = True
+    slant: float = 0.0
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -28,7 +32,14 @@ class Line:
         x0, y0, x1, y1 = self.box
         return (x0 + x1) / 2, (y0 + y1) / 2
 
+    @property
+    def level(self) -> float:
+        """Height at which the line stands on the page made straight."""
+        x, y = self.middle
+        return y - self.slant * x
 
+
+_SAME_ROW = 0.5  # of the lower line's height: middles closer than that stand in one row
 _SPACE_FROM = 0.15  # gap between spans, in font sizes, that readers see as a space
 _HYPHENS = ("-", "\u00ad", "\u2010")
 
@@ -52,16 +63,11 @@ def embedded_lines(page: pymupdf.Page) -> list[Line]:
 def reading_rows(lines: Iterable[Line]) -> list[list[Line]]:
     """Lines of one column grouped into rows: top to bottom, each from left to right."""
     rows: list[list[Line]] = []
-    for line in sorted(lines, key=lambda line: (line.middle[1], line.box[0])):
-        y = line.middle[1]
-        if rows:
-            top = min(other.box[1] for other in rows[-1])
-            bottom = max(other.box[3] for other in rows[-1])
-            height = min(bottom - top, line.box[3] - line.box[1])
-            if min(bottom, line.box[3]) - max(top, line.box[1]) > 0.5 * height and top < y < bottom:
-                rows[-1].append(line)
-                continue
-        rows.append([line])
+    for line in sorted(lines, key=lambda line: line.level):
+        if rows and _side_by_side(rows[-1][0], line):
+            rows[-1].append(line)
+        else:
+            rows.append([line])
     return [sorted(row, key=lambda line: line.box[0]) for row in rows]
 
 
@@ -70,6 +76,11 @@ def paragraph(lines: Sequence[Line]) -> str:
     if not all(line.upright for line in lines):
         return join_paragraph([line.text for line in lines])
     return join_paragraph([" ".join(line.text for line in row) for row in reading_rows(lines)])
+
+
+def _side_by_side(one: Line, other: Line) -> bool:
+    height = min(one.box[3] - one.box[1], other.box[3] - other.box[1])
+    return abs(other.level - one.level) < _SAME_ROW * height
 
 
 def join_paragraph(rows: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,8 @@ class LakeLock:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._renewer.join()
-        try:
+        with suppress(Changed):  # taken over: it is another's now
             self._store.delete(KEY, self._tag)
-        except Changed:
-            pass  # taken over: it is another's now
 
     def check(self) -> None:
         """Called before each commit.

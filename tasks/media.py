@@ -102,9 +102,9 @@ def _inside_zip(path: str) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if "mimetype" in names and archive.getinfo("mimetype").file_size < 100:
-                if archive.read("mimetype").strip() == EPUB.encode():
-                    return EPUB
+            declared = names and names[0] == "mimetype" and archive.infolist()[0].file_size < 100
+            if declared and archive.read("mimetype").strip() == EPUB.encode():
+                return EPUB
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
         raise DocumentError(ErrorCode.CORRUPT, f"a damaged ZIP container: {error}") from None
     for prefix, kind in _ZIP_MEMBERS:

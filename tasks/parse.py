@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median
 
 import pymupdf
 from PIL import Image
@@ -81,6 +82,7 @@ def lines_of(raw: str, width: float, height: float) -> list[Line]:
     """The lines that the CPU engine's raw answer holds, in points of the upright page."""
     answer = json.loads(raw)
     across, down = width / answer["width"], height / answer["height"]
+    slant = _slant([corners for _, _, corners in answer["lines"]]) * down / across
     lines = []
     for text, confidence, corners in answer["lines"]:
         xs, ys = [x * across for x, _ in corners], [y * down for _, y in corners]
@@ -91,8 +93,15 @@ def lines_of(raw: str, width: float, height: float) -> list[Line]:
             y0, y1 = middle - half, middle + half
         box = inside((x0, y0, x1, y1), width, height)
         if box is not None and text.strip():
-            lines.append(Line(text.strip(), box, confidence))
+            lines.append(Line(text.strip(), box, confidence, slant=slant))
     return lines
+
+
+def _slant(quads: Sequence[Sequence[Sequence[int]]]) -> float:
+    """How far the lines of a page fall a pixel to the right: the median over its longer lines."""
+    sides = [(right[0] - left[0], right[1] - left[1]) for left, right, *_ in quads]
+    long = sorted(side for side in sides if side[0] > 0)[len(sides) // 2 :]
+    return median(fall / run for run, fall in long) if long else 0.0
 
 
 def _assemble(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
@@ -88,10 +89,11 @@ def _dpi(picture: Image.Image) -> tuple[float, float]:
 def _over_white(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         # Pillow clips these to 255 on conversion; scale by the range that is really used.
-        low, high = picture.getextrema()
-        scale = 255.0 / (high - low) if high > low else 0.0
-        picture = picture.convert("F").point(lambda value: (value * scale) - (low * scale))
-        return picture.convert("L").convert("RGB")
+        values = np.asarray(picture, dtype=np.float32)
+        low, high = float(values.min()), float(values.max())
+        if high > low:
+            values = (values - low) * (255.0 / (high - low))
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         opaque = picture.convert("RGBA")
         white = Image.new("RGBA", opaque.size, "white")

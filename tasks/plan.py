@@ -111,7 +111,7 @@ def read_segments(store: LocalStore, run_id: str) -> Iterator[Segment]:
     Raises:
         LakeError: it was written by a later version.
     """
-    for key in store.list(f"{_RUNS}/{run_id}"):
+    for key in store.keys(f"{_RUNS}/{run_id}"):
         if key.rpartition("/")[2].startswith("plan-"):
             told = json.loads(store.read(key)[0])
             if told["schema_version"] != SCHEMA_VERSION:

@@ -41,7 +41,7 @@ def connect(dest: str) -> duckdb.DuckDBPyConnection:
     db.execute("SET TimeZone = 'UTC'")
     for table, schema in _SCHEMAS.items():
         # Blocks are listed after the pages that name them, so that no page is without its blocks.
-        files = [store.path(key) for key in store.list(table) if key.endswith(".parquet")]
+        files = [store.path(key) for key in store.keys(table) if key.endswith(".parquet")]
         if files:
             listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
             db.execute(

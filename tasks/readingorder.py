@@ -15,6 +15,7 @@ from schemas.records import Box
 _LEAST_GUTTER = 4.0  # points
 _SHRINK = 2.0  # points by which neighbouring boxes may overlap
 _FILLS_COLUMN = 0.85  # of a column's width: a region that wide belongs to it
+_SECTION_GAP = 0.045  # of the page's height: columns do not go on across so much white
 _NARROW = 0.5  # of the whole width: what is wider is not one column of several
 
 Interval = tuple[float, float]
@@ -22,20 +23,25 @@ Interval = tuple[float, float]
 
 def reading_order(boxes: Sequence[Box]) -> list[int]:
     """Indices of `boxes` in reading order."""
-    return _order(list(range(len(boxes))), [_shrunk(box) for box in boxes])
+    shrunk = [_shrunk(box) for box in boxes]
+    top, bottom = (
+        min((box[1] for box in boxes), default=0),
+        max((box[3] for box in boxes), default=0),
+    )
+    return _order(list(range(len(boxes))), shrunk, _SECTION_GAP * (bottom - top))
 
 
-def _order(group: list[int], boxes: Sequence[Box]) -> list[int]:
+def _order(group: list[int], boxes: Sequence[Box], section_gap: float) -> list[int]:
     if len(group) < 2:
         return group
     ordered: list[int] = []
-    for columns in _column_sets(_bands(group, boxes), boxes):
+    for columns in _column_sets(_bands(group, boxes), boxes, section_gap):
         gutter = _gutter(columns, boxes)
         if gutter is None:
             ordered += sorted(columns, key=lambda i: (boxes[i][1], boxes[i][0]))
         else:
-            ordered += _order([i for i in columns if boxes[i][2] <= gutter], boxes)
-            ordered += _order([i for i in columns if boxes[i][2] > gutter], boxes)
+            ordered += _order([i for i in columns if boxes[i][2] <= gutter], boxes, section_gap)
+            ordered += _order([i for i in columns if boxes[i][2] > gutter], boxes, section_gap)
     return ordered
 
 
@@ -52,14 +58,18 @@ def _bands(group: list[int], boxes: Sequence[Box]) -> list[list[int]]:
     return bands
 
 
-def _column_sets(bands: list[list[int]], boxes: Sequence[Box]) -> list[list[int]]:
-    """Bands joined as long as they leave a common gutter free."""
+def _column_sets(
+    bands: list[list[int]], boxes: Sequence[Box], section_gap: float
+) -> list[list[int]]:
+    """Bands joined as long as they leave a common gutter free and no wide gap lies between them."""
     whole = _span([i for band in bands for i in band], boxes)
     sets: list[list[int]] = []
     while bands:
         joined: list[int] = []
         until = 1
         for number, band in enumerate(bands, start=1):
+            if joined and _top(band, boxes) - _bottom(joined, boxes) > section_gap:
+                break
             joined = joined + band
             gutter = _gutter(joined, boxes)
             if gutter is None and _span(joined, boxes) > _NARROW * whole:
@@ -80,6 +90,14 @@ def _continues(band: list[int], joined: list[int], gutter: float, boxes: Sequenc
     return any(boxes[i][2] - boxes[i][0] >= _FILLS_COLUMN * width for i in band)
 
 
+def _top(group: Sequence[int], boxes: Sequence[Box]) -> float:
+    return min(boxes[i][1] for i in group)
+
+
+def _bottom(group: Sequence[int], boxes: Sequence[Box]) -> float:
+    return max(boxes[i][3] for i in group)
+
+
 def _span(group: Sequence[int], boxes: Sequence[Box]) -> float:
     return max(boxes[i][2] for i in group) - min(boxes[i][0] for i in group)
 
@@ -90,9 +108,9 @@ def _gutter(group: Sequence[int], boxes: Sequence[Box]) -> float | None:
     right = float("-inf")
     for i in sorted(group, key=lambda i: boxes[i][0]):
         gap = boxes[i][0] - right
-        if right > float("-inf") and gap >= _LEAST_GUTTER:
-            if widest is None or gap > widest[1] - widest[0]:
-                widest = (right, boxes[i][0])
+        wider = widest is None or gap > widest[1] - widest[0]
+        if right > float("-inf") and gap >= _LEAST_GUTTER and wider:
+            widest = (right, boxes[i][0])
         right = max(right, boxes[i][2])
     return None if widest is None else widest[0]
 

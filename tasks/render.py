@@ -16,7 +16,6 @@ _LEAST_LONG_SIDE = 1650  # small pages have small type: render them as large as 
 _MOST_LONG_SIDE = 2600  # a newspaper page; type is readable and memory stays bounded
 _MOST_DPI = 400.0
 _LEAST_SIDE = 32
-_JPEG = {"format": "JPEG", "quality": 92, "subsampling": 0}
 
 
 def render_page(page: pymupdf.Page) -> PageImage:
@@ -52,7 +51,7 @@ def render_picture(picture: Image.Image, dpi_across: float, dpi_down: float) -> 
 def encode(picture: Image.Image, width_pt: float, height_pt: float, began: float) -> PageImage:
     """An RGB picture as the record that engines take; `began` is when rendering started."""
     buffer = io.BytesIO()
-    picture.save(buffer, **_JPEG)
+    picture.save(buffer, "JPEG", quality=92, subsampling="4:4:4")
     return PageImage(
         data=buffer.getvalue(),
         width=picture.width,

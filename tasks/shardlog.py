@@ -130,7 +130,7 @@ def read_entry(store: LocalStore, key: str) -> Entry:
 def orphans(store: LocalStore, shard: Shard, entries: Sequence[Entry]) -> Iterator[str]:
     """Blocks objects of a shard that no entry names: left by a writer that died or lost a race."""
     named = {entry.blocks for entry in entries}
-    for key in store.list(f"blocks/ingest_date={shard.ingest_date}"):
+    for key in store.keys(f"blocks/ingest_date={shard.ingest_date}"):
         if key.rpartition("/")[2].startswith(f"{shard.shard_id}-") and key not in named:
             yield key
 

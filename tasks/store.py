@@ -112,7 +112,7 @@ class LocalStore:
         """Whether there is an object under this key."""
         return (self.root / key).is_file()
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str) -> Iterator[str]:
         """Keys under a folder, at any depth, in the order of their names."""
         base = self.root / prefix
         for folder, folders, files in os.walk(base):

@@ -53,7 +53,7 @@ def complaint(page: pymupdf.Page, lines: Sequence[Line]) -> str | None:
 
 def is_blank(page: pymupdf.Page) -> bool:
     """Whether nothing at all is drawn on the page."""
-    return _ink(page).sum() == 0
+    return not _ink(page).any()
 
 
 def is_garbage(text: str) -> bool:
