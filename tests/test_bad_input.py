@@ -61,6 +61,11 @@ def damaged_tiff(path: Path) -> None:
     path.write_bytes(content)
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def make_bad(source: Path) -> None:
     (source / "empty.pdf").write_bytes(b"")
     (source / "notes.txt").write_text("Only a text.\n")
@@ -77,10 +82,11 @@ def make_bad(source: Path) -> None:
     with zipfile.ZipFile(source / "cut.docx", "w") as archive:
         archive.writestr("word/document.xml", "<a/>" * 900)
     (source / "cut.docx").write_bytes((source / "cut.docx").read_bytes()[:-60])
-    header = struct.pack(">II5B", 30_000, 30_000, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header))
-    (source / "vast.png").write_bytes(start + chunk + struct.pack(">I", zlib.crc32(chunk)))
+    (source / "vast.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">II5B", 30_000, 30_000, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    )
     pdf_without_pages(source / "none.pdf")
     damaged_tiff(source / "damaged.tiff")
     (source / "dangling.pdf").symlink_to(source / "gone" / "elsewhere.pdf")
