@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test lint format bench clean
+.PHONY: help venv demo test lint format bench bench-memory clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,8 +31,11 @@ format: venv ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: venv ## cost of pagelake over the bare work it contains (about ten minutes)
+bench: venv ## cost of pagelake over the bare work it contains (about five minutes)
 	$(BIN)/python -m tests.bench
+
+bench-memory: venv ## memory over 2,000 light pages, in one document and in 2,000 (half an hour)
+	$(BIN)/python -m tests.bench memory
 
 clean: ## remove what make made
 	rm -rf .venv demo_lake build *.egg-info

@@ -29,7 +29,7 @@ def discover(
     Raises:
         SourceError: `source` does not exist or cannot be listed; raised before the first object.
     """
-    root = Path(source).absolute()
+    root = Path(os.path.normpath(Path(source).absolute()))
     if root.is_file():
         return iter([_object(str(root))])
     if not root.exists():
@@ -40,7 +40,7 @@ def discover(
         raise SourceError(f"cannot list {source}: {error.strerror}") from None
     wanted = (
         entry
-        for entry in _walk(str(root), str(Path(lake).absolute()))
+        for entry in _walk(str(root), os.path.realpath(lake))
         if _matches(os.path.relpath(entry.path, root), include, exclude)
     )
     return (_object(entry.path) for entry in wanted)
@@ -58,18 +58,26 @@ def _walk(folder: str, lake: str, above: tuple[str, ...] = ()) -> Iterator[os.Di
         raise SourceError(f"cannot list {folder}: {error.strerror}") from None
     above = (*above, os.path.realpath(folder))
     for entry in entries:
-        if entry.is_dir():
-            hidden = entry.name.startswith(("_", ".")) or entry.path == lake
-            if not hidden and os.path.realpath(entry.path) not in above:  # a link to where we are
+        if entry.name.startswith("."):
+            continue
+        if os.path.isdir(entry.path):  # False, not an error, for a link to itself
+            real = os.path.realpath(entry.path)
+            # A link to where we are would not end.
+            if not entry.name.startswith("_") and real != lake and real not in above:
                 yield from _walk(entry.path, lake, above)
-        elif (entry.is_file() or entry.is_symlink()) and not entry.name.startswith("."):
+        elif entry.is_symlink() or entry.is_file():
             yield entry
 
 
 def _matches(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     def hit(globs: Sequence[str]) -> bool:
         name = os.path.basename(path)
-        return any(fnmatch.fnmatch(path, glob) or fnmatch.fnmatch(name, glob) for glob in globs)
+        return any(
+            fnmatch.fnmatch(path, glob)
+            or fnmatch.fnmatch(name, glob)
+            or (glob.startswith("**/") and fnmatch.fnmatch(path, glob[3:]))
+            for glob in globs
+        )
 
     return (not include or hit(include)) and not hit(exclude)
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import pymupdf
 from PIL import Image
 
 from schemas.errors import DocumentError, ErrorCode
 from schemas.records import DocumentFacts, LocalDocument
-from tasks import media, picture
+from tasks import media, picture, workbook
 
 pymupdf.TOOLS.mupdf_display_errors(False)
 pymupdf.TOOLS.mupdf_display_warnings(False)
+
+# PyMuPDF's own errors derive from RuntimeError.
+_BROKEN = (RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 _METADATA = ("title", "author", "subject", "keywords", "creator", "producer", "creationDate")
 
@@ -86,7 +92,7 @@ def _opened(document: LocalDocument) -> OpenDocument:
 
 def _open_pdf(path: str, kind: str) -> pymupdf.Document:
     try:
-        opened = pymupdf.open(path, filetype=media.CONVERTED.get(kind, "pdf"))
+        opened = _opened_by_mupdf(path, kind)
         if opened.needs_pass:
             raise DocumentError(
                 ErrorCode.ENCRYPTED, "the document asks for a password before it can be read"
@@ -96,12 +102,21 @@ def _open_pdf(path: str, kind: str) -> pymupdf.Document:
                 return opened
             opened = pymupdf.open("pdf", opened.convert_to_pdf())
         return opened
-    except (RuntimeError, ValueError) as error:  # PyMuPDF's own errors derive from RuntimeError
+    except _BROKEN as error:
         raise DocumentError(ErrorCode.CORRUPT, f"cannot be opened as {kind}: {error}") from None
+
+
+def _opened_by_mupdf(path: str, kind: str) -> pymupdf.Document:
+    form = media.CONVERTED.get(kind, "pdf")
+    if kind == media.XLSX:
+        return pymupdf.open(stream=workbook.with_plain_strings(path), filetype=form)
+    if any("\ud800" <= letter <= "\udfff" for letter in path):  # MuPDF takes UTF-8 names only
+        return pymupdf.open(stream=Path(path).read_bytes(), filetype=form)
+    return pymupdf.open(path, filetype=form)
 
 
 def _page_count(opened: pymupdf.Document) -> int:
     try:
         return int(opened.page_count)
-    except (RuntimeError, ValueError) as error:
+    except _BROKEN as error:
         raise DocumentError(ErrorCode.CORRUPT, f"the pages cannot be counted: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 
 from schemas.errors import DocumentError, ErrorCode
 from schemas.records import LocalDocument, PlannedDocument
@@ -23,9 +24,13 @@ def fetch(planned: PlannedDocument, most_bytes: int) -> LocalDocument:
             f"{planned.size_bytes:,} bytes are more than --max-document-bytes {most_bytes:,}",
         )
     try:
+        if not stat.S_ISREG(os.stat(planned.uri).st_mode):
+            raise DocumentError(
+                ErrorCode.UNSUPPORTED_TYPE, "a pipe or device, no file; leave it out with --exclude"
+            )
         with open(planned.uri, "rb") as file:
-            stat = os.fstat(file.fileno())
-            if local_version(stat) != planned.version:
+            told = os.fstat(file.fileno())
+            if local_version(told) != planned.version:
                 raise DocumentError(
                     ErrorCode.SOURCE_CHANGED,
                     "the file changed after it was listed; the next run reads it as it is now",
@@ -44,7 +49,7 @@ def fetch(planned: PlannedDocument, most_bytes: int) -> LocalDocument:
     return LocalDocument(
         uri=planned.uri,
         path=planned.uri,
-        size_bytes=stat.st_size,
+        size_bytes=told.st_size,
         content_sha256=content,
-        mtime_ns=stat.st_mtime_ns,
+        mtime_ns=told.st_mtime_ns,
     )

@@ -12,7 +12,7 @@ from types import TracebackType
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import TRANSIENT
+from schemas.errors import TRANSIENT, PagelakeError
 from schemas.records import PlannedDocument, SourceObject
 from schemas.settings import document_id
 from tasks.store import LocalStore
@@ -131,7 +131,9 @@ class KnownDocuments:
         New objects and new versions; and what failed: for a reason that may pass, in at most
         `MOST_RUNS` runs, or with `retry_failed` for any reason.
         """
-        reader = pa.RecordBatchReader.from_batches(_LISTED, _batches(listing, recipe_id))
+        failed: list[PagelakeError] = []
+        batches = _batches(_noting(listing, failed), recipe_id)
+        reader = pa.RecordBatchReader.from_batches(_LISTED, batches)
         codes = ", ".join(f"'{code}'" for code in sorted(TRANSIENT))
         again = (
             "status <> 'ok'"
@@ -140,27 +142,40 @@ class KnownDocuments:
         )
         cursor = self._db.cursor()
         cursor.register("listing", reader)
-        found = cursor.sql(
-            "SELECT l.document_id, l.uri, l.version, l.size_bytes, coalesce(k.runs, 0) AS runs, "
-            "k.shard_id, k.run_id, k.ingest_date "
-            "FROM listing l LEFT JOIN known k USING (document_id) "
-            f"WHERE k.document_id IS NULL OR ({again})"
-        ).to_arrow_reader(_BATCH)
-        for batch in found:
-            for row in batch.to_pylist():
-                document = PlannedDocument(
-                    document_id=row["document_id"],
-                    uri=row["uri"].decode("utf-8", "surrogateescape"),
-                    version=row["version"],
-                    size_bytes=row["size_bytes"],
-                    runs=row["runs"],
-                )
-                stored = None
-                if row["shard_id"] is not None:
-                    stored = Stored(
-                        row["document_id"], row["shard_id"], row["run_id"], row["ingest_date"]
+        try:
+            found = cursor.sql(
+                "SELECT l.document_id, l.uri, l.version, l.size_bytes, k.shard_id, k.run_id, "
+                "k.ingest_date, coalesce(k.runs, 0) AS runs "
+                "FROM listing l LEFT JOIN known k USING (document_id) "
+                f"WHERE k.document_id IS NULL OR ({again})"
+            ).to_arrow_reader(_BATCH)
+            for batch in found:
+                for row in batch.to_pylist():
+                    document = PlannedDocument(
+                        document_id=row["document_id"],
+                        uri=row["uri"].decode("utf-8", "surrogateescape"),
+                        version=row["version"],
+                        size_bytes=row["size_bytes"],
+                        runs=row["runs"],
                     )
-                yield Todo(document, stored)
+                    stored = None
+                    if row["shard_id"] is not None:
+                        stored = Stored(
+                            row["document_id"], row["shard_id"], row["run_id"], row["ingest_date"]
+                        )
+                    yield Todo(document, stored)
+        except duckdb.Error:
+            if failed:  # DuckDB hides what ended the listing
+                raise failed[0] from None
+            raise
+
+
+def _noting(listing: Iterable[SourceObject], failed: list[PagelakeError]) -> Iterator[SourceObject]:
+    try:
+        yield from listing
+    except PagelakeError as error:
+        failed.append(error)
+        raise
 
 
 def _batches(listing: Iterable[SourceObject], recipe_id: str) -> Iterator[pa.RecordBatch]:

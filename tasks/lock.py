@@ -16,7 +16,8 @@ from schemas.errors import LakeLocked, LockLost
 from tasks.store import AlreadyExists, Changed, LocalStore
 
 KEY = "_runs/lock"
-RENEW_SECONDS = 10.0
+RENEWALS = 6
+"""So often a lock is renewed in the time after which its silence would mean death."""
 
 
 class LakeLock:
@@ -119,7 +120,7 @@ class LakeLock:
         return True
 
     def _renew(self) -> None:
-        while not self._closing.wait(RENEW_SECONDS):
+        while not self._closing.wait(self._take_over_after / RENEWALS):
             with self._guard:
                 self._holder["renewals"] += 1
                 try:

@@ -58,10 +58,12 @@ def decode_frame(picture: Image.Image, number: int) -> tuple[Image.Image, float,
     try:
         picture.seek(number - 1)
         _check_size(picture)
+        # Asked before loading: Pillow turns a TIFF as it loads it, and drops the tag.
+        on_a_side = picture.getexif().get(0x0112, 1) >= 5
         picture.load()
         across, down = _dpi(picture)
         upright = ImageOps.exif_transpose(picture)
-        if picture.getexif().get(0x0112, 1) >= 5:  # EXIF orientations 5 to 8 lie on a side
+        if on_a_side:
             across, down = down, across
         return _over_white(upright), across, down
     except _BROKEN as error:

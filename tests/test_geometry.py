@@ -249,14 +249,14 @@ def test_a_heading_in_each_column_over_its_text() -> None:
 
 
 _SPOTS = [
-    (random.Random(n).uniform(0, 2000), random.Random(-n).uniform(0, 2000)) for n in range(1200)
+    (random.Random(n).uniform(0, 2000), random.Random(-n).uniform(0, 2000)) for n in range(400)
 ]
-CROWDED = {
+CROWDED: dict[str, list[Box]] = {
     "map": [(x, y, x + 40, y + 8) for x, y in _SPOTS],
-    "columns": [(310 * (n % 2), 10 * n, 310 * (n % 2) + 280, 10 * n + 9) for n in range(1200)],
-    "form": [(0, 10 * n, 40 + n % 60, 10 * n + 9) for n in range(1200)],
-    "stairs": [(30 * n, 10 * n, 30 * n + 20, 10 * n + 9) for n in range(1200)],
-    "widening": [(0.05 * n * n, 0, 0.05 * n * n + 0.01, 9) for n in range(400, 1600)],
+    "columns": [(310 * (n % 2), 10 * n, 310 * (n % 2) + 280, 10 * n + 9) for n in range(400)],
+    "form": [(0, 10 * n, 40 + n % 60, 10 * n + 9) for n in range(400)],
+    "stairs": [(30 * n, 10 * n, 30 * n + 20, 10 * n + 9) for n in range(400)],
+    "widening": [(0.05 * n * n, 0, 0.05 * n * n + 0.01, 9) for n in range(1000, 1400)],
 }
 
 
@@ -264,5 +264,5 @@ CROWDED = {
 def test_a_page_of_many_small_labels_takes_no_time(name: str) -> None:
     """Maps, charts and forms have thousands of lines and no columns."""
     began = time.monotonic()
-    assert sorted(reading_order(CROWDED[name])) == list(range(1200))
-    assert time.monotonic() - began < 4
+    assert sorted(reading_order(CROWDED[name])) == list(range(400))
+    assert time.monotonic() - began < 2

@@ -248,7 +248,7 @@ CASES = [
     Case("novel.epub", epub, "application/epub+zip", "It rained in the town", None, LAYER),
     Case("print.xps", xps, "application/oxps", "The printer has no paper", (360, 240), LAYER),
     Case("inch.svg", svg("6in", "4in"), SVG, "A map of the valley", (432, 288), LAYER),
-    Case("pixels.svg", svg("480", "320"), SVG, "A plan of the station", (360, 240), LAYER),
+    Case("pixels.svg", svg("480", "320"), SVG, "A plan of the station", (480, 320), LAYER),
     Case("plain.png", saved("PNG"), "image/png", "Seven bicycles for the school"),
     Case("report.pdf", saved("PNG", dpi=(144, 144)), "image/png", "Called a report", (360, 160)),
     Case("receipt", saved("JPEG", quality=90), "image/jpeg", "A receipt without a name"),
