@@ -37,11 +37,18 @@ class Collector:
         self.position = position
 
     def opened(self, index: int, facts: DocumentFacts) -> None:
-        """A document's facts are known; its pages may follow in any order."""
+        """A document's facts are known; its pages may follow in any order.
+
+        Whatever lies before `position` is in the log, by another writer, and is not kept.
+        """
+        if index < self.position[0]:
+            return
         self._documents[index] = _Opened(facts, datetime.now(UTC))
 
     def finished(self, index: int, page: PageResult) -> None:
         """A page is done, well or not."""
+        if (index, page.page_number) < self.position:
+            return
         self._documents[index].pages[page.page_number] = page
 
     def pages_held(self) -> int:

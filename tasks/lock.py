@@ -45,6 +45,7 @@ class LakeLock:
             "pid": os.getpid(),
             "pid_started": _pid_started(os.getpid()),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "take_over_after": take_over_after,
             "epoch": 1,
             "renewals": 0,
         }
@@ -68,7 +69,8 @@ class LakeLock:
                 alive = alive or watched != ""
                 watched, since = tag, time.monotonic()
             silent = time.monotonic() - since
-            if (here and not alive) or silent >= self._take_over_after:
+            patience = max(self._take_over_after, holder.get("take_over_after", 0.0))
+            if (here and not alive) or silent >= patience:
                 if self._take_over(holder, tag):
                     break
                 continue
@@ -127,6 +129,8 @@ class LakeLock:
                     self._tag = self._store.replace(KEY, self._body(), self._tag)
                 except Changed:
                     return  # check() will say so before the next commit
+                except OSError:
+                    continue  # a full disk may have room again before the lock counts as silent
 
     def _body(self) -> bytes:
         return json.dumps(self._holder).encode()
@@ -142,6 +146,7 @@ def _pid_started(pid: int) -> str | None:
     """When a process began, in the kernel's ticks; None if there is none. Guards against reuse."""
     stat = Path(f"/proc/{pid}/stat")
     try:
-        return stat.read_text().rpartition(")")[2].split()[19]
+        state, *rest = stat.read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]  # a zombie writes no more
     except (FileNotFoundError, ProcessLookupError):
         return None

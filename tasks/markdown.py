@@ -11,8 +11,10 @@ from tasks.tables import markdown_from_rows, rows_from_html
 RUNNING_HEADS = ("page_header", "page_footer")
 
 _NUMBERED = re.compile(r"^(\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])\s")
-_BULLET = re.compile(r"^[•◦▪●■‣·∙○–—*\uf0b7\uf0a7-]\s*")
-_STRUCTURAL = re.compile(r"^(#{1,6}\s|>|[-+*]\s|```|\|)")
+_BULLET = re.compile(r"^([•◦▪●■‣·∙○\uf0b7\uf0a7]\s*|[-–—*]\s+)")
+_STRUCTURAL = re.compile(r"^(#{1,6}(?=\s|$)|>|[-+*](?=\s)|```|~~~|\||([-*_]\s*){3,}$)", re.M)
+_LIKE_A_NUMBER = re.compile(r"^(\d{1,9})([.)]\s)", re.M)
+_FENCE = re.compile(r"`{3,}")
 
 
 def page_markdown(blocks: Sequence[tuple[Block, int]]) -> str:
@@ -49,11 +51,17 @@ def _markdown(block: Block, level: int) -> str:
         return markdown_from_rows(rows_from_html(block.html))
     if block.kind == "figure":
         link = f"![]({block.figure_uri})" if block.figure_uri else ""
-        return "\n\n".join(piece for piece in (link, block.text) if piece)
+        return "\n\n".join(piece for piece in (link, _escaped(block.text)) if piece)
     if block.kind == "formula":
         return f"$$\n{block.text}\n$$"
     if block.kind == "code":
-        return f"```\n{block.text}\n```"
+        fence = "`" * max((len(run) + 1 for run in _FENCE.findall(block.text)), default=3)
+        return f"{fence}\n{block.text}\n{fence}"
     if block.kind == "footnote":
         return f"> {block.text}"
-    return _STRUCTURAL.sub(r"\\\1", block.text)
+    return _escaped(block.text)
+
+
+def _escaped(text: str) -> str:
+    """Text that does not read as a heading, list, quote, table or rule."""
+    return _LIKE_A_NUMBER.sub(r"\1\\\2", _STRUCTURAL.sub(r"\\\g<0>", text))

@@ -35,7 +35,7 @@ def searchable_page(
         x0, y0, x1, y1 = line.box
         tall = y1 - y0 > 1.5 * (x1 - x0) and len(line.text) > 1
         font = _font(line.text.isascii())
-        natural = font.text_length(line.text, fontsize=1)
+        natural = sum(_advance(line.text.isascii(), letter) for letter in line.text)
         if tall or natural <= 0:
             continue  # sideways text: the layout network would take it for a column
         size = min((x1 - x0) / natural, 1.1 * (y1 - y0))
@@ -43,6 +43,12 @@ def searchable_page(
         writer.append((x0, y1 - _BASELINE * (y1 - y0)), line.text, font=font, fontsize=size)
     writer.write_text(page, render_mode=_INVISIBLE)
     return document
+
+
+@lru_cache(maxsize=50_000)
+def _advance(ascii_only: bool, letter: str) -> float:
+    """Width of a letter at font size 1."""
+    return float(_font(ascii_only).glyph_advance(ord(letter)))
 
 
 @lru_cache(maxsize=2)

@@ -24,9 +24,6 @@ T = TypeVar("T")
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    # glibc gives large tensors back at once: a twelfth less memory for a fiftieth more time.
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "8388608",
 }
 _PR_SET_PDEATHSIG = 1
 
@@ -117,8 +114,11 @@ class WorkerPool:
 
 def _begin_worker() -> None:
     """Ctrl-C is for the parent to act on; and when the parent dies, by any means, so do we."""
+    from tasks.onethread import compute_in_one_thread
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    compute_in_one_thread()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == 1:

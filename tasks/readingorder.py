@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from schemas.records import Box
 
 _LEAST_GUTTER = 4.0  # points
+_ALIGNED = 3.0  # points
 _SHRINK = 2.0  # points by which neighbouring boxes may overlap
 _FILLS_COLUMN = 0.85  # of a column's width: a region that wide belongs to it
 _SECTION_GAP = 0.045  # of the page's height: columns do not go on across so much white
+_MOST_IN_COLUMNS = 150  # a page of more regions is a map or a drawing, and cutting it takes long
 _NARROW = 0.5  # of the whole width: what is wider is not one column of several
 
 Interval = tuple[float, float]
@@ -23,6 +25,8 @@ Interval = tuple[float, float]
 
 def reading_order(boxes: Sequence[Box]) -> list[int]:
     """Indices of `boxes` in reading order."""
+    if len(boxes) > _MOST_IN_COLUMNS:
+        return sorted(range(len(boxes)), key=lambda i: (boxes[i][1], boxes[i][0]))
     shrunk = [_shrunk(box) for box in boxes]
     top, bottom = (
         min((box[1] for box in boxes), default=0),
@@ -82,12 +86,19 @@ def _column_sets(
 
 
 def _continues(band: list[int], joined: list[int], gutter: float, boxes: Sequence[Box]) -> bool:
-    """Whether a band is part of the columns: it stands on the right too, or fills the left one."""
+    """Whether a band is part of the columns: it stands on the right too, or fills the left one, or
+    is the short end of a paragraph there."""
     if any(boxes[i][2] > gutter for i in band):
         return True
-    left = [boxes[i] for i in joined if boxes[i][2] <= gutter]
-    width = max(box[2] for box in left) - min(box[0] for box in left)
-    return any(boxes[i][2] - boxes[i][0] >= _FILLS_COLUMN * width for i in band)
+    above = [i for i in joined if boxes[i][2] <= gutter and i not in band]
+    if not above:
+        return True
+    x0, width = min(boxes[i][0] for i in above), _span(above, boxes)
+    if any(boxes[i][2] - boxes[i][0] >= _FILLS_COLUMN * width for i in band):
+        return True
+    aligned = all(abs(boxes[i][0] - x0) <= _ALIGNED for i in band)
+    gap = _top(band, boxes) - _bottom(above, boxes) - 2 * _SHRINK
+    return aligned and gap <= _bottom(band, boxes) - _top(band, boxes) + 2 * _SHRINK
 
 
 def _top(group: Sequence[int], boxes: Sequence[Box]) -> float:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from schemas.errors import LakeError
+
+_LEFT_BEHIND_SECONDS = 600
 
 
 class AlreadyExists(Exception):
@@ -130,9 +133,14 @@ class LocalStore:
         )
 
     def sweep(self) -> None:
-        """Remove temporary files that a killed writer left; only for who holds the lock."""
+        """Remove temporary files that a killed writer left.
+
+        Only old ones: a run that waits for the lock writes there too.
+        """
         for leftover in self._tmp().iterdir():
-            leftover.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > _LEFT_BEHIND_SECONDS:
+                    leftover.unlink()
 
     def _tmp(self) -> Path:
         return self.root / "_runs" / "tmp"

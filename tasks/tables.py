@@ -39,16 +39,22 @@ def text_from_rows(rows: Sequence[Sequence[str]]) -> str:
 def rows_from_html(markup: str) -> Rows:
     """The cells of all tables in `markup`, each spanned cell repeated empty where it reaches."""
     reader = _CellReader()
-    reader.feed(markup)
+    reader.feed(_DECLARATION.sub("&lt;!", markup))
     reader.close()
     return _spread(reader.rows)
 
 
 def _one_line(cell: str) -> str:
-    return re.sub(r"\s*\n\s*", "<br>", cell.strip()).replace("|", "\\|")
+    """A cell as Markdown: a pipe ends it unless an odd number of backslashes stands before."""
+    joined = re.sub(r"\s*[\r\n]\s*", "<br>", cell.strip())
+    return re.sub(r"(\\*)\|", lambda found: found[1] * 2 + "\\|", joined)
 
 
 _MOST_SPAN = 100
+_MOST_CELLS = 200_000
+_SPAN = re.compile(r"[0-9]{1,4}$")
+_DECLARATION = re.compile(r"<!(?!--)")  # HTMLParser raises on some that are cut off
+_BREAKS = ("br", "p", "div", "li")
 
 
 class _CellReader(HTMLParser):
@@ -69,7 +75,7 @@ class _CellReader(HTMLParser):
             told = dict(attrs)
             self._text = []
             self._spans = (_span(told.get("rowspan")), _span(told.get("colspan")))
-        elif tag == "br" and self._text is not None:
+        elif tag in _BREAKS and self._text:
             self._text.append("\n")
 
     def handle_endtag(self, tag: str) -> None:
@@ -95,7 +101,7 @@ class _CellReader(HTMLParser):
 
 
 def _span(stated: str | None) -> int:
-    return min(max(int(stated), 1), _MOST_SPAN) if stated and stated.isdecimal() else 1
+    return min(max(int(stated), 1), _MOST_SPAN) if stated and _SPAN.match(stated) else 1
 
 
 def _spread(rows: list[list[tuple[str, int, int]]]) -> Rows:
@@ -105,6 +111,8 @@ def _spread(rows: list[list[tuple[str, int, int]]]) -> Rows:
         for text, down, across in row:
             while (y, x) in taken:
                 x += 1
+            if len(taken) > _MOST_CELLS:
+                down = across = 1  # spans that nobody drew
             for dy in range(min(down, len(rows) - y)):
                 for dx in range(across):
                     taken.setdefault((y + dy, x + dx), "")

@@ -16,15 +16,21 @@ import pymupdf
 
 from tasks.lines import Line
 
-_MOST_BAD_CHARACTERS = 0.02
+_MOST_BAD_CHARACTERS = 0.004
 _LEAST_PLAUSIBLE_WORDS = 0.70
 _LEAST_COMMON_LETTERS = 0.45  # of Latin letters; European languages have 0.55 to 0.70
 _ENOUGH_LETTERS = 80  # fewer say nothing about letter frequencies
 _LEAST_INK_UNDER_TEXT = 0.35
-_FEW_CHARACTERS = 200
+_FEW_CHARACTERS = 100
 _INK_DPI = 36
+_MANY_RUNS = 100  # of letters: so many tell torn words from formulas
+_MOST_SHORT_RUNS = 0.70
+_LONG_RUN = 25
+_MOST_IN_LONG_RUNS = 0.30
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_RUN = re.compile(r"[^\W\d_]+")
+_BULLET_GLYPH = re.compile(r"(?<!\S)[\uf020-\uf0ff](?!\S)")  # Symbol and Wingdings
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœőűąęėįųūıě]", re.I)
 _FIVE_CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]{6,}", re.I)
 _MOJIBAKE = re.compile(r"Ã[\x80-\xbf¤¶¼Ÿ©¨]|â€[\x80-\xbf™œ\x9d“”]|Â[\xa0-\xbf]|ï¿½")
@@ -43,8 +49,7 @@ def complaint(page: pymupdf.Page, lines: Sequence[Line]) -> str | None:
         return "no_text_layer"
     if is_garbage(text):
         return "bad_text_layer"
-    pictured = _picture_share(page)
-    if pictured > 0.5 or len(text) < _FEW_CHARACTERS:
+    if _picture_share(page) > 0.5 or len(text) < _FEW_CHARACTERS:
         share, ink = _ink_under(page, lines)
         if ink > 0.002 and share < _LEAST_INK_UNDER_TEXT:
             return "thin_text_layer"
@@ -58,6 +63,7 @@ def is_blank(page: pymupdf.Page) -> bool:
 
 def is_garbage(text: str) -> bool:
     """Whether text is too odd to be what a reader of the page would see."""
+    text = _BULLET_GLYPH.sub("", text)
     visible = [character for character in text if not character.isspace()]
     if not visible:
         return True
@@ -70,7 +76,10 @@ def is_garbage(text: str) -> bool:
         plausible = sum(_is_plausible(word) for word in latin)
         if plausible < _LEAST_PLAUSIBLE_WORDS * len(latin):
             return True
-    letters = _without_accents("".join(latin).lower())
+    if _is_torn_or_run_together(text):
+        return True
+    words = [word for word in latin if _VOWEL.search(word) or not word.isupper()]
+    letters = _without_accents("".join(words).lower())
     if len(letters) >= _ENOUGH_LETTERS:
         common = sum(letters.count(letter) for letter in "etaoinsr")
         return common < _LEAST_COMMON_LETTERS * len(letters)
@@ -85,6 +94,16 @@ def _without_accents(text: str) -> str:
     return "".join(
         letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter)
     )
+
+
+def _is_torn_or_run_together(text: str) -> bool:
+    """Whether spaces stand inside words, or hardly anywhere."""
+    runs = [len(run) for run in _RUN.findall(text) if _is_latin(run[0])]
+    if len(runs) >= _MANY_RUNS and sum(run <= 2 for run in runs) > _MOST_SHORT_RUNS * len(runs):
+        return True
+    letters = sum(runs)
+    in_long = sum(run for run in runs if run > _LONG_RUN)
+    return letters > _ENOUGH_LETTERS and in_long > _MOST_IN_LONG_RUNS * letters
 
 
 def _is_latin(letter: str) -> bool:

@@ -81,11 +81,6 @@ def shifted(text: str, by: int) -> str:
     )
 
 
-def interleaved(first: str, second: str) -> str:
-    """Two lines printed over each other, letter by letter."""
-    return "".join(a + b for a, b in zip(first, second, strict=False))
-
-
 UMLAUTS = (
     "Für Öl und Gemüse fällt künftig höhere Steuer an, erklärte das Präsidium gegenüber den "
     "Ländern; während größere Städte überwiegend dafür wären, lehnten übrige Räte ab."
@@ -102,7 +97,6 @@ GARBAGE = {
     "mojibake": UMLAUTS.encode().decode("latin-1"),
     "mojibake of windows": UMLAUTS.encode().decode("cp1252", "replace"),
     "russian mojibake": TRUSTED["russian"].encode().decode("latin-1"),
-    "interleaved letters": interleaved(ENGLISH[:130], ENGLISH[130:]),
     "without spaces": ENGLISH.replace(" ", "").replace(",", "").replace(".", ""),
     "lines without spaces": "\n".join("".join(LOREM[n : n + 9]) for n in range(0, len(LOREM), 9)),
     "consonant soup": "bcdfg hjklm npqrs tvwxz bdfhj kmprt vxzbd ghkmr tpqsl fgjkw zxcvb nmlkj "
