@@ -17,6 +17,7 @@ venv: .venv/installed ## install pagelake and what it is developed with into .ve
 
 demo: venv ## read sample_docs into demo_lake and query it
 	$(BIN)/pagelake ingest sample_docs demo_lake
+	$(BIN)/pagelake status demo_lake
 	$(BIN)/pagelake sql demo_lake "$$(cat sample_docs/_make/demo.sql)"
 
 test: venv lint ## what to run all day: lint, types and tests

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+from flows.stopping import stop_signals
 from schemas.errors import Interrupted, RecipeMismatch, SourceError
 from schemas.records import SourceObject
 from schemas.settings import IngestSettings, PlanSettings, Recipe
@@ -22,17 +20,14 @@ from tasks.engines.profiles import choose, recipe_of
 from tasks.known import KnownDocuments, Todo
 from tasks.lock import LakeLock
 from tasks.mend import Mender
-from tasks.pipeline import Flow, ShardReader
+from tasks.pipeline import SHARDS_AT_ONCE, Flow
 from tasks.pool import WorkerPool
 from tasks.progress import Tally, Watcher
 from tasks.readpage import PageReader
 from tasks.samebytes import Originals
 from tasks.shardlog import ShardLog, orphans
+from tasks.shardreader import ShardReader
 from tasks.store import LocalStore
-
-SHARDS_AT_ONCE = 2
-LEAVE_WITHIN = 15.0
-"""Seconds that pages under way get to finish after a signal."""
 
 T = TypeVar("T")
 
@@ -64,7 +59,8 @@ def run_ingest(settings: IngestSettings, watcher: Watcher) -> Outcome:
         store.sweep()
         run = _Run(settings, watcher, store, lock)
         asyncio.run(run.bring_up_to_date(listing, run_id))
-    return Outcome(run.tally.summary(run_id), tuple(run.tally.failures), run.tally.any_failed)
+    summary = run.tally.summary(run_id) | {"finished": not plan.open_runs(store)}
+    return Outcome(summary, tuple(run.tally.failures), run.tally.any_failed)
 
 
 def run_plan(settings: PlanSettings) -> dict[str, Any]:
@@ -113,7 +109,7 @@ class _Run:
         """Finish what was begun, then read what is new."""
         settings, store = self._settings, self._store
         stopping = asyncio.Event()
-        with WorkerPool(settings.processes) as pool, _signals(stopping, pool) as received:
+        with WorkerPool(settings.processes) as pool, stop_signals(stopping, pool) as received:
             for begun in plan.open_runs(store):
                 with KnownDocuments(store) as known:
                     segments = plan.read_segments(store, begun)
@@ -231,35 +227,6 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-@contextmanager
-def _signals(stopping: asyncio.Event, pool: WorkerPool) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM take no more in; a second one, or 15 seconds, ends the process at once.
-
-    Gives the list of signals received. Outside the main thread signals are the caller's affair.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    loop = asyncio.get_running_loop()
-
-    def stop(number: int) -> None:
-        if received:
-            os._exit(128 + number)  # the workers die with us
-        received.append(number)
-        stopping.set()
-        pool.stop()
-        loop.call_later(LEAVE_WITHIN, os._exit, 128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield received
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _listing(settings: PlanSettings) -> Iterator[SourceObject]:

@@ -16,7 +16,7 @@ _MOST_WIDTH = 100
 def show_outcome(outcome: Outcome, dest: str, to: TextIO) -> None:
     """A run's summary, and what failed and why."""
     told = outcome.summary
-    if not told["documents"]:
+    if not told["pages"]["total"] and not told["documents"]:
         print(f"{dest} is up to date: nothing to read ({told['seconds']:.1f} s)", file=to)
         return
     pages = told["pages"]
@@ -27,6 +27,8 @@ def show_outcome(outcome: Outcome, dest: str, to: TextIO) -> None:
         f"{pages['failed']} failed{copied}",
         file=to,
     )
+    if not told["finished"]:
+        print("stopped at --max-pages; the same command goes on from there", file=to)
     if outcome.failures:
         shown = outcome.failures[:_MOST_FAILURES]
         rows = [(uri, page or "", code, message) for uri, page, code, message in shown]

@@ -46,11 +46,10 @@ _HYPHENS = ("-", "\u00ad", "\u2010")
 
 def embedded_lines(page: pymupdf.Page) -> list[Line]:
     """The page's embedded text, line by line, in the file's own order; its /Rotate is undone."""
-    flags = pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE
-    flags |= pymupdf.TEXT_MEDIABOX_CLIP
+    flags = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
     turn = page.rotation_matrix
     found = []
-    for block in page.get_text("dict", flags=flags & ~pymupdf.TEXT_PRESERVE_LIGATURES)["blocks"]:
+    for block in page.get_text("dict", flags=flags)["blocks"]:
         for line in block.get("lines", ()):
             text = clean(_join_spans(line["spans"]))
             if text.strip():

@@ -19,10 +19,10 @@ from schemas.errors import LakeError
 from schemas.records import Extent, PageRef, PageResult, PlannedDocument, Shard
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
 from tasks.collect import extent_of
-from tasks.pipeline import Flow, Opened, documents_key
+from tasks.pipeline import Flow, Opened
 from tasks.pool import Stopped
 from tasks.rows import blocks_table, documents_table, pages_table, parquet
-from tasks.shardlog import Entry, ShardLog, entry_footer, put_blocks
+from tasks.shardlog import Entry, ShardLog, documents_key, entry_footer, put_blocks
 from tasks.store import Changed
 
 
@@ -41,7 +41,10 @@ class Mender:
         Returns:
             Whether everything was done; it was not if the run was asked to stop.
         """
-        entries = [await self._mended(entry) for entry in self._log.entries]
+        try:
+            entries = [await self._mended(entry) for entry in self._log.entries]
+        except Stopped:
+            return False
         if any(entry is None for entry in entries):
             return False
         await asyncio.to_thread(self._rewrite_documents, [entry for entry in entries if entry])
@@ -78,7 +81,7 @@ class Mender:
             return []
         else:
             numbers = _failed_pages(pages, extent.document_id)
-        self._flow.page_read(known=len(numbers))
+        self._flow.pages_found(len(numbers))
         refs = [
             PageRef(extent.document_id, opened.document, opened.facts.media_type, number)
             for number in numbers

@@ -16,8 +16,9 @@ from tasks import layout, markdown
 from tasks.compose import compose, inside
 from tasks.documents import open_document
 from tasks.layout import Region
-from tasks.lines import Line, embedded_lines, reading_rows
+from tasks.lines import Line, embedded_lines
 from tasks.ocrpage import searchable_page
+from tasks.readingorder import reading_order
 from tasks.render import crop_webp, decode, encode
 from tasks.split import load_page
 from tasks.turn import unturn_block, upright_size
@@ -47,7 +48,7 @@ def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
     page = load_page(pdf, ref.page_number)
     lines = embedded_lines(page)
     if not with_layout:
-        return _text_alone(lines)
+        return _text_alone(lines)  # in the file's own order
     single = layout.single_page(pdf, ref.page_number)
     found = layout.regions(single)
 
@@ -64,7 +65,7 @@ def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: b
     width, height = upright_size(image.width_pt, image.height_pt, turn)
     lines = lines_of(reading.raw, width, height)
     if not with_layout:
-        return _text_alone(lines)
+        return _text_alone([lines[i] for i in reading_order([line.box for line in lines])])
     picture = decode(image).rotate(-turn, expand=True) if turn else None
     jpeg = encode(picture, width, height, 0.0).data if picture else image.data
     found = layout.regions(searchable_page(jpeg, lines, width, height))
@@ -139,5 +140,4 @@ def _is_visible(box: Box) -> bool:
 
 
 def _text_alone(lines: Sequence[Line]) -> ParsedPage:
-    text = "\n".join(" ".join(line.text for line in row) for row in reading_rows(lines))
-    return ParsedPage(PARSER_VERSION, markdown="", text=text)
+    return ParsedPage(PARSER_VERSION, markdown="", text="\n".join(line.text for line in lines))

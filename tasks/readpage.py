@@ -15,6 +15,12 @@ from tasks.pool import WorkerPool
 
 TEXT_LAYER_ENGINE = "pymupdf"
 
+_IN_THE_ENGINE = {
+    ErrorCode.RENDER_TIMEOUT: ErrorCode.ENGINE_TIMEOUT,
+    ErrorCode.RENDER_CRASH: ErrorCode.ENGINE_ERROR,
+}
+"""What a worker's end is called when it was reading a page and not rendering it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PageReader:
@@ -55,9 +61,8 @@ class PageReader:
                 return await self._by_text_layer(ref, known)
             return await self._by_engine(ref, known, found)
         except DocumentError as error:
-            if error.code is ErrorCode.RENDER_TIMEOUT:
-                error = DocumentError(ErrorCode.ENGINE_TIMEOUT, error.message)
-            return _failed(known, error)
+            code = _IN_THE_ENGINE.get(error.code, error.code)
+            return _failed(known, DocumentError(code, error.message))
 
     async def _by_text_layer(self, ref: PageRef, known: PageResult) -> PageResult:
         parsed = await self.pool.run(

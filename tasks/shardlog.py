@@ -135,6 +135,11 @@ def orphans(store: LocalStore, shard: Shard, entries: Sequence[Entry]) -> Iterat
             yield key
 
 
+def documents_key(shard: Shard) -> str:
+    """Where the `documents` rows of a shard stand."""
+    return f"documents/ingest_date={shard.ingest_date}/{shard.shard_id}.parquet"
+
+
 def _extent(told: dict[str, Any]) -> Extent:
     facts = told.pop("facts")
     facts["error_code"] = _code(facts["error_code"])
