@@ -49,14 +49,18 @@ def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
     lines = embedded_lines(page)
     if not with_layout:
         return _text_alone(lines)  # in the file's own order
-    single = layout.single_page(pdf, ref.page_number)
-    found = layout.regions(single)
+    try:
+        single = layout.single_page(pdf, ref.page_number)
+    except (RuntimeError, ValueError):  # the file is too damaged to take a page out of it
+        return replace(_text_alone(lines), flags=("layout_failed",))
+    found, flags = _regions(single)
 
     def crop(box: Box) -> Image.Image:
         pixmap = single[0].get_pixmap(clip=pymupdf.Rect(box), dpi=_FIGURE_DPI, alpha=False)
         return Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
 
-    return _assemble(lines, found, (page.rect.width, page.rect.height), 0, ref, crop)
+    parsed = _assemble(lines, found, (page.rect.width, page.rect.height), 0, ref, crop)
+    return replace(parsed, flags=flags)
 
 
 def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: bool) -> ParsedPage:
@@ -68,7 +72,7 @@ def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: b
         return _text_alone([lines[i] for i in reading_order([line.box for line in lines])])
     picture = decode(image).rotate(-turn, expand=True) if turn else None
     jpeg = encode(picture, width, height, 0.0).data if picture else image.data
-    found = layout.regions(searchable_page(jpeg, lines, width, height))
+    found, flags = _regions(searchable_page(jpeg, lines, width, height))
 
     def crop(box: Box) -> Image.Image:
         pixels = picture or decode(image)
@@ -76,7 +80,8 @@ def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: b
         x0, y0, x1, y1 = box
         return pixels.crop((int(x0 * across), int(y0 * down), round(x1 * across), round(y1 * down)))
 
-    return _assemble(lines, found, (image.width_pt, image.height_pt), turn, ref, crop)
+    parsed = _assemble(lines, found, (image.width_pt, image.height_pt), turn, ref, crop)
+    return replace(parsed, flags=flags)
 
 
 def lines_of(raw: str, width: float, height: float) -> list[Line]:
@@ -103,6 +108,17 @@ def _slant(quads: Sequence[Sequence[Sequence[int]]]) -> float:
     sides = [(right[0] - left[0], right[1] - left[1]) for left, right, *_ in quads]
     long = sorted(side for side in sides if side[0] > 0)[len(sides) // 2 :]
     return median(fall / run for run, fall in long) if long else 0.0
+
+
+def _regions(single: pymupdf.Document) -> tuple[Sequence[Region], tuple[str, ...]]:
+    """The regions of a one-page document; none, and a flag, if the layout network fails on it.
+
+    Any error it can raise is its own: the page's text is there all the same.
+    """
+    try:
+        return layout.regions(single), ()
+    except Exception:
+        return (), ("layout_failed",)
 
 
 def _assemble(
