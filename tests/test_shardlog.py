@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC
 from pathlib import Path
 
-import duckdb
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,14 +15,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ErrorCode
-from schemas.records import Block, DocumentFacts, PageResult, PlannedDocument, Shard
-from schemas.tables import BLOCKS, DOCUMENTS, PAGES
+from schemas.records import DocumentFacts, PageResult, Shard
 from tasks.collect import Collector
-from tasks.rows import blocks_table, documents_table, pages_from, pages_table, parquet
+from tasks.rows import documents_table
 from tasks.shardlog import Entry, ShardLog, orphans
 from tasks.store import LocalStore
-
-DAY = date(2026, 3, 1)
+from tests.shards import DAY, facts_of, page_of, shard_of
 
 
 class Killed(Exception):
@@ -50,40 +45,6 @@ class FusedStore(LocalStore):
             self.fuse -= 1
             if self.fuse < 0:
                 raise Killed
-
-
-def shard_of(page_counts: Sequence[int]) -> Shard:
-    documents = tuple(
-        PlannedDocument(f"d{number}", f"/in/{number}.pdf", "1", 10, 0)
-        for number in range(len(page_counts))
-    )
-    return Shard("run-00001", "run", DAY, documents)
-
-
-def facts_of(page_count: int) -> DocumentFacts:
-    if page_count == 0:
-        return DocumentFacts(error_code=ErrorCode.CORRUPT, error_message="no")
-    return DocumentFacts("abc", "application/pdf", 10, page_count, page_count)
-
-
-def page_of(shard: Shard, index: int, number: int, worker: str) -> PageResult:
-    """A page as `worker` read it; some have blocks, and some of those a figure."""
-    planned = shard.documents[index]
-    blocks = tuple(
-        Block("text", "text", f"{index}/{number}/{n} by {worker}", (1.0, 2.0, 3.0, 4.0))
-        for n in range((index + number) % 3)
-    )
-    uri = f"figures/{planned.document_id}/{number}-1.webp"
-    return PageResult(
-        planned.document_id,
-        planned.uri,
-        number,
-        "ok" if blocks else "empty",
-        text=f"{index}/{number}",
-        engine=worker,
-        blocks=blocks,
-        figures={uri: b"picture"} if len(blocks) == 2 else {},
-    )
 
 
 def work(
@@ -301,117 +262,3 @@ def test_an_entry_keeps_what_it_was_told(tmp_path: Path) -> None:
     told = ShardLog(store, shard).extents()[0][0]
     assert (told.pages_ok, told.pages_failed, told.error_code) == (1, 1, ErrorCode.LOOP)
     assert (told.facts, told.started_at.tzinfo) == (facts, UTC)
-
-
-# -- rows ----------------------------------------------------------------------------------------
-
-texts = st.text(max_size=20)
-floats = st.floats(-1e4, 1e4, width=32)
-scores = st.floats(0, 1, width=32)
-boxes = st.tuples(floats, floats, floats, floats)
-blocks = st.builds(
-    Block,
-    kind=st.sampled_from(["text", "table", "figure"]),
-    label=texts,
-    text=texts,
-    box=st.none() | boxes,
-    html=st.none() | texts,
-    boxes=st.lists(boxes, max_size=2).map(tuple),
-    confidence=st.none() | scores,
-    figure_uri=st.none() | texts,
-)
-pages = st.builds(
-    PageResult,
-    document_id=st.sampled_from(["a", "b"]),
-    source_uri=texts,
-    page_number=st.integers(1, 2**31 - 1),
-    status=st.sampled_from(["ok", "empty", "failed"]),
-    error_code=st.none() | st.sampled_from(ErrorCode),
-    error_message=st.none() | texts,
-    origin=st.none() | st.sampled_from(["ocr", "text_layer"]),
-    width_pt=st.none() | floats,
-    height_pt=st.none() | floats,
-    rotation=st.sampled_from([0, 90, 180, 270]),
-    markdown=st.none() | texts,
-    text=st.none() | texts,
-    raw_output=st.none() | texts,
-    prompt_tokens=st.none() | st.integers(0, 2**31 - 1),
-    attempts=st.integers(0, 100),
-    flags=st.lists(texts, max_size=3).map(tuple),
-    render_ms=st.none() | scores,
-    blocks=st.lists(blocks, max_size=3).map(tuple),
-)
-some_pages = st.lists(
-    pages, max_size=4, unique_by=lambda page: (page.document_id, page.page_number)
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(some_pages)
-def test_rows_become_the_records_they_were_made_from(made: list[PageResult]) -> None:
-    shard = shard_of([])
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [f"{folder}/pages", f"{folder}/blocks"]
-        for path, table in zip(paths, (pages_table, blocks_table), strict=True):
-            Path(path).write_bytes(parquet(table(made, shard)))
-        assert pages_from(*(pq.read_table(path) for path in paths)) == made
-
-
-@pytest.fixture(scope="module")
-def three_tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, pa.Schema]]:
-    folder = tmp_path_factory.mktemp("tables")
-    shard = shard_of([3, 0])
-    made = [page_of(shard, 0, number, "w") for number in range(1, 4)]
-    collector = Collector(shard, (0, 1))
-    collector.opened(0, DocumentFacts("abc", "application/pdf", 10, 3, 3, metadata={"title": "é"}))
-    for page in made:
-        collector.finished(0, page)
-    collector.opened(1, facts_of(0))
-    extents = {extent.index: [extent] for extent in collector.draft(9).extents}
-    tables = {
-        "pages": (pages_table(made, shard), PAGES),
-        "blocks": (blocks_table(made, shard), BLOCKS),
-        "documents": (documents_table(shard, extents, "recipe"), DOCUMENTS),
-    }
-    written = {}
-    for name, (table, schema) in tables.items():
-        (folder / f"{name}.parquet").write_bytes(parquet(table, {"more": "told"}))
-        written[name] = (str(folder / f"{name}.parquet"), schema)
-    return written
-
-
-@pytest.mark.parametrize("name", ["pages", "blocks", "documents"])
-def test_every_reader_finds_the_schema(
-    three_tables: dict[str, tuple[str, pa.Schema]], name: str
-) -> None:
-    path, schema = three_tables[name]
-    found = pq.read_schema(path)
-    assert found.equals(schema, check_metadata=False)
-    assert found.metadata[b"pagelake.table"] == name.encode()
-    assert found.metadata[b"pagelake.schema_version"] == b"1"
-    assert found.metadata[b"more"] == b"told"
-    assert all(found.field(column).metadata[b"description"] for column in schema.names)
-    rows = pq.read_table(path).num_rows
-    assert rows == {"pages": 3, "blocks": 3, "documents": 2}[name]
-    assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
-
-    described = duckdb.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
-    types = {column: kind for column, kind, *_ in described}
-    assert list(types) == schema.names
-    assert types.get("page_number", "INTEGER") == "INTEGER"
-    assert types.get("metadata", "MAP(VARCHAR, VARCHAR)") == "MAP(VARCHAR, VARCHAR)"
-    assert types.get("boxes", "FLOAT[][]") == "FLOAT[][]"
-    assert types.get("started_at", "TIMESTAMP WITH TIME ZONE") == "TIMESTAMP WITH TIME ZONE"
-    ids = pq.read_table(path)["document_id"].to_pylist()
-    assert duckdb.execute(f"SELECT document_id FROM '{path}'").fetchall() == [(x,) for x in ids]
-
-    frame = pl.read_parquet(path)
-    assert (frame.columns, frame.height) == (schema.names, rows)
-    assert frame["document_id"].to_list() == ids
-    if name == "documents":
-        assert frame.schema["started_at"] == pl.Datetime("us", "UTC")
-        assert abs((datetime.now(UTC) - frame["finished_at"][0]).total_seconds()) < 600
-
-    panda = pd.read_parquet(path)
-    assert (list(panda.columns), len(panda)) == (schema.names, rows)
-    assert panda["document_id"].tolist() == ids
