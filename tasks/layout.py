@@ -58,7 +58,11 @@ def regions(document: pymupdf.Document) -> list[Region]:
     # another look at the page, so it is asked for only where the network saw a table.
     document.load_page = lambda _: page
     page.get_layout = lambda **_: None
-    parsed = parse_document(document, pages=[0], use_ocr=0, render_html_tables=has_table)
+    try:
+        parsed = parse_document(document, pages=[0], use_ocr=0, render_html_tables=has_table)
+    finally:
+        # Else document and page would hold each other, and megabytes of MuPDF's with them.
+        del document.load_page
     return [_region(box) for box in parsed.pages[0].boxes]
 
 

@@ -53,13 +53,14 @@ def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
         single = layout.single_page(pdf, ref.page_number)
     except (RuntimeError, ValueError):  # the file is too damaged to take a page out of it
         return replace(_text_alone(lines), flags=("layout_failed",))
-    found, flags = _regions(single)
+    with single:
+        found, flags = _regions(single)
 
-    def crop(box: Box) -> Image.Image:
-        pixmap = single[0].get_pixmap(clip=pymupdf.Rect(box), dpi=_FIGURE_DPI, alpha=False)
-        return Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
+        def crop(box: Box) -> Image.Image:
+            pixmap = single[0].get_pixmap(clip=pymupdf.Rect(box), dpi=_FIGURE_DPI, alpha=False)
+            return Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
 
-    parsed = _assemble(lines, found, (page.rect.width, page.rect.height), 0, ref, crop)
+        parsed = _assemble(lines, found, (page.rect.width, page.rect.height), 0, ref, crop)
     return replace(parsed, flags=flags)
 
 
@@ -72,7 +73,8 @@ def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: b
         return _text_alone([lines[i] for i in reading_order([line.box for line in lines])])
     picture = decode(image).rotate(-turn, expand=True) if turn else None
     jpeg = encode(picture, width, height, 0.0).data if picture else image.data
-    found, flags = _regions(searchable_page(jpeg, lines, width, height))
+    with searchable_page(jpeg, lines, width, height) as single:
+        found, flags = _regions(single)
 
     def crop(box: Box) -> Image.Image:
         pixels = picture or decode(image)
