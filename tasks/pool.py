@@ -24,8 +24,12 @@ T = TypeVar("T")
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    # glibc would learn to keep ever larger tensors in its heap, which then never shrinks again.
+    "MALLOC_MMAP_THRESHOLD_": "16777216",
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
 }
 _PR_SET_PDEATHSIG = 1
+_MOST_CALLS = 1_000  # of one process, which is then replaced: what libraries leak stays small
 
 
 class Stopped(Exception):
@@ -107,6 +111,7 @@ class WorkerPool:
             os.environ.setdefault(name, value)
         return ProcessPool(
             max_workers=self.processes,
+            max_tasks=_MOST_CALLS,
             initializer=_begin_worker,
             context=multiprocessing.get_context("spawn"),
         )

@@ -39,11 +39,24 @@ def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
     """See `tasks.parse.parse_text_layer`."""
     from tasks import parse
 
-    return parse.parse_text_layer(ref, with_layout)
+    try:
+        return parse.parse_text_layer(ref, with_layout)
+    finally:
+        _forget_pictures()
 
 
 def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: bool) -> ParsedPage:
     """See `tasks.parse.parse_image`."""
     from tasks import parse
 
-    return parse.parse_image(reading, image, ref, with_layout)
+    try:
+        return parse.parse_image(reading, image, ref, with_layout)
+    finally:
+        _forget_pictures()
+
+
+def _forget_pictures() -> None:
+    """Empty MuPDF's cache: it would keep 256 MB in each process, of pages that are done with."""
+    import pymupdf
+
+    pymupdf.TOOLS.store_shrink(100)
