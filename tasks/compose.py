@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from schemas.records import Block, Box
 from tasks.layout import Region
@@ -33,6 +34,9 @@ def compose(
     placed: list[tuple[Region, list[Line]]] = list(zip(regions, members, strict=True))
     for group in _neighbours(strays):
         placed.append((Region("text", "stray", _around(group)), group))
+    if all(region.kind in ("page_header", "page_footer") for region, _ in placed):
+        # A page of one line is no running head without a page: the line is what it says.
+        placed = [(replace(region, kind="text"), held) for region, held in placed]
     placed = _in_order(placed)
     blocks = [(_block(region, held, width, height), region.level) for region, held in placed]
     return [(block, level) for block, level in blocks if block.text or block.kind == "figure"]

@@ -173,3 +173,13 @@ def test_plan_shows_and_does_nothing(
     assert (told["listed"], told["new"], told["again"]) == (2, 2, 0)
     assert told["bytes"] == sum(path.stat().st_size for path in source.iterdir())
     assert not lake.exists()
+
+
+def test_a_page_of_one_line_is_not_left_out_as_its_running_head(
+    tmp_path: Path, pagelake: Callable[..., Any]
+) -> None:
+    lake = tmp_path / "lake"
+    write_pdf(tmp_path / "source" / "line.pdf", 1, "Letter from the pier.")
+    ended = pagelake("ingest", tmp_path / "source", lake, "--text-layer", "ignore", "--json")
+    assert ended.told["pages"]["ok"] == 1
+    assert rows(lake, "SELECT text FROM {pages}") == [("Letter from the pier. This is page 1.",)]
