@@ -42,8 +42,6 @@ class Segment:
 
     run_id: str
     recipe: Recipe
-    layout: str
-    text_layer: str
     part_pages: int
     jobs: tuple[Job, ...]
 
@@ -156,8 +154,6 @@ def _write(
     segment = Segment(
         run_id=run_id,
         recipe=recipe,
-        layout=settings.layout,
-        text_layer=settings.text_layer,
         part_pages=settings.part_pages,
         jobs=tuple(jobs),
     )
