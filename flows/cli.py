@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from schemas.errors import PagelakeError, UsageError
-from schemas.settings import IngestSettings, PlanSettings
+from schemas.settings import IngestSettings, PlanSettings, ServeSettings
 
 
 class _Command(click.Group):
@@ -41,11 +41,15 @@ def main() -> None:
     )
 
 
-def _options(model: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _options(
+    model: type[BaseModel], without: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorates a command with an option a field; SOURCE and DEST are arguments."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, field in reversed(model.model_fields.items()):
+            if name == without:
+                continue
             if name in ("source", "dest"):
                 command = click.argument(name)(command)
                 continue
@@ -127,6 +131,38 @@ def plan(as_json: bool, **given: Any) -> None:
 
     planned = run_plan(settings)
     click.echo(json.dumps(planned)) if as_json else show_plan(planned, sys.stdout)
+
+
+@main.command()
+@_options(IngestSettings, without="dest")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def bench(as_json: bool, **given: Any) -> None:
+    """Read SOURCE into a temporary lake and print how fast it went.
+
+    Requests, tokens and pages a second over the time in which the engine had something to do, and
+    the share of that time in which it had all it could take.
+    """
+    meant = _settings(IngestSettings, {**given, "dest": "a temporary folder"})
+    from flows.bench import run_bench
+    from flows.show import show_bench
+    from tasks.progress import watching
+
+    with watching() as watcher:
+        told = run_bench(meant.model_dump(exclude={"dest"}, exclude_unset=True), watcher)
+    click.echo(json.dumps(told)) if as_json else show_bench(told, sys.stdout)
+
+
+@main.command()
+@_options(ServeSettings)
+def serve(**given: Any) -> None:
+    """Serve a model with vLLM, for `ingest --engine-url` here or elsewhere.
+
+    Runs `vllm serve` with the flags that the model needs, its n-gram processor among them, and
+    prints the command.
+    """
+    from flows.serve import run_serve
+
+    run_serve(_settings(ServeSettings, given))
 
 
 @main.command()

@@ -89,3 +89,17 @@ def _cell(value: Any) -> str:
 
 def _pairs(values: dict[str, Any], *but: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if name not in but)
+
+
+def show_bench(told: dict[str, Any], to: TextIO) -> None:
+    """How fast a benchmark went."""
+    full = "" if told["engine_full"] is None else f"{told['engine_full']:.1%}"
+    print(
+        f"{told['pages']} pages by {told['engine']} ({told['model'] or 'CPU'}) in "
+        f"{told['seconds']:.1f} s, {told['pages_failed']} failed; {told['cores']} cores",
+        file=to,
+    )
+    names = ("requests_per_second", "total_tokens_per_second", "output_tokens_per_second")
+    row = [*(told[name] for name in names), told["pages_per_second"], full]
+    heads = ("requests/s (QPS)", "total tokens/s", "output tokens/s", "pages/s", "engine full")
+    show_rows((*heads, "CPU-s a page"), [(*row, told["cpu_seconds_a_page"])], "table", to)

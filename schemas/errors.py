@@ -3,11 +3,13 @@
     PagelakeError
     ├── UsageError            the command cannot mean anything: exit 2
     │   ├── SourceError       the source is missing, empty or unreadable
-    │   └── RecipeMismatch    the lake was read with another recipe
+    │   ├── RecipeMismatch    the lake was read with another recipe
+    │   └── WrongModel        an engine serves another model than the one asked for
     ├── RunError              the run itself failed: exit 1
     │   ├── LakeError         the destination cannot be read or written
     │   ├── LakeLocked        another run is writing to this lake
     │   ├── LockLost          another run took this lake over while we were writing
+    │   ├── EngineLost        no engine answers, or the only one died
     │   └── Interrupted       Ctrl-C or SIGTERM: exit 130 or 143
     └── DocumentError         one document or page failed: a row with a code, never the end of a run
 
@@ -20,6 +22,7 @@ from enum import StrEnum
 
 __all__ = [
     "DocumentError",
+    "EngineLost",
     "ErrorCode",
     "Interrupted",
     "LakeError",
@@ -30,6 +33,7 @@ __all__ = [
     "RunError",
     "SourceError",
     "UsageError",
+    "WrongModel",
 ]
 
 
@@ -93,6 +97,10 @@ class RecipeMismatch(UsageError):
     """The lake's newest documents were read with another recipe than this run would use."""
 
 
+class WrongModel(UsageError):
+    """An engine does not serve the model whose answers the lake is to hold."""
+
+
 class RunError(PagelakeError):
     """The run failed for a reason that is not a document's."""
 
@@ -107,6 +115,10 @@ class LakeLocked(RunError):
 
 class LockLost(RunError):
     """Another writer has taken the lake over; nothing more may be committed by this one."""
+
+
+class EngineLost(RunError):
+    """There is no engine to ask any more: pages that were not read have no rows and stay to do."""
 
 
 class Interrupted(RunError):

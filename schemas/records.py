@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Literal
 
 from schemas.errors import ErrorCode
 
@@ -86,9 +87,11 @@ class PageRef:
 
 @dataclass(frozen=True, slots=True)
 class PageImage:
-    """A page rendered and encoded for an engine.
+    """A page rendered for an engine.
 
     `width_pt` and `height_pt` are the page as displayed; `width` and `height` the image in pixels.
+    `data` is a JPEG, or with `form` "rgb" three bytes a pixel, row by row. `ink` is the share of
+    the image with anything drawn on it, 0 for a blank page.
     """
 
     data: bytes
@@ -97,6 +100,8 @@ class PageImage:
     width_pt: float
     height_pt: float
     render_ms: float
+    ink: float
+    form: Literal["jpeg", "rgb"] = "jpeg"
 
 
 @dataclass(frozen=True, slots=True)

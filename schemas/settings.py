@@ -25,13 +25,73 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PlanSettings(Settings):
+class EngineSettings(Settings):
+    """What decides how a model is run by vLLM, here or by `pagelake serve`."""
+
+    model: str | None = Field(
+        None, description="Model of the engines vllm and server [default: deepseek-ocr]."
+    )
+    weights: str | None = Field(
+        None, description="Folder or name of the model's files, if not the model's own repository."
+    )
+    revision: str | None = Field(
+        None, description="Revision of the model's files; another revision is another recipe."
+    )
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that one copy of the model spans.")
+    data_parallel: int = Field(1, ge=1, description="Copies of the model, each on its own GPUs.")
+    prefill_chunk: int | None = Field(
+        None, ge=16, description="Tokens a step when long prompts are taken in piece by piece."
+    )
+    ngram_processor: Literal["pagelake", "vllm"] = Field(
+        "pagelake", description="Whose n-gram processor keeps the model from repeating itself."
+    )
+    engine_option: tuple[str, ...] = Field(
+        (), description="NAME=VALUE for vLLM's engine, e.g. max_num_seqs=256 (again for more)."
+    )
+
+
+class ServeSettings(EngineSettings):
+    """What `pagelake serve` starts."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    api_servers: int | None = Field(
+        None, ge=1, description="Processes that prepare images [default: by the number of GPUs]."
+    )
+
+
+class PlanSettings(EngineSettings):
     """What decides which documents are read, and how."""
 
     source: str = Field(description="Folder or file to read documents from.")
     dest: str = Field(description="Folder of the lake; made if it does not exist.")
-    engine: Literal["auto", "rapidocr"] = Field(
-        "auto", description="What reads pages that have no trustworthy text of their own."
+    engine: Literal["auto", "rapidocr", "vllm", "server"] = Field(
+        "auto",
+        description="What reads pages that have no trustworthy text of their own. auto: server if "
+        "there is an --engine-url, else vllm if there is a GPU for it, else rapidocr on the CPU.",
+    )
+    engine_url: tuple[str, ...] = Field(
+        (), description="Address of an OpenAI-compatible server of the model (again for more)."
+    )
+    mode: str | None = Field(
+        None, description="How pages are rendered for the model: gundam or global for deepseek-ocr."
+    )
+    prompt: str | None = Field(
+        None,
+        description="What the model is asked: markdown, ocr, free, figure, describe, locate:TEXT, "
+        "as far as it has them [default: markdown].",
+    )
+    pages_per_prompt: int = Field(
+        1,
+        ge=1,
+        description="With --prompt describe: so many pages in one question; the answer goes to the "
+        "document's metadata.",
+    )
+    attempts: int = Field(
+        5, ge=1, description="Answers asked of a model for one page before the page has failed."
+    )
+    fallback: Literal["none", "text_layer", "rapidocr"] = Field(
+        "none", description="What reads a page of which no answer of the model was any good."
     )
     text_layer: Literal["auto", "ignore"] = Field(
         "auto",
@@ -72,13 +132,24 @@ class IngestSettings(PlanSettings):
         default_factory=usable_cores, ge=1, description="Worker processes, one thread each."
     )
     max_in_flight: int | None = Field(
-        None, ge=1, description="Pages being worked on at once [default: 4 a process]."
+        None,
+        ge=1,
+        description="Pages being worked on at once [default: 4 a process, and 256 a server].",
     )
     page_timeout: float = Field(
         15.0, gt=0, description="Seconds that opening and rendering one page may take."
     )
     read_timeout: float = Field(
-        300.0, gt=0, description="Seconds that reading and laying out one page may take."
+        300.0, gt=0, description="Seconds that one answer of the engine may take, or a layout."
+    )
+    silence_timeout: float = Field(
+        180.0, gt=0, description="Seconds that a server may be silent during an answer."
+    )
+    connect_timeout: float = Field(
+        10.0, gt=0, description="Seconds that connecting to a server may take."
+    )
+    engine_wait: float = Field(
+        600.0, ge=0, description="Seconds to wait for servers while none of them answers."
     )
     max_document_bytes: int = Field(
         2 * 1024**3, ge=1, description="Larger documents fail with too_large, unread."
@@ -90,23 +161,35 @@ class IngestSettings(PlanSettings):
         60.0, gt=0, description="A part is committed after this time even if it is small."
     )
 
-    def in_flight(self) -> int:
-        """Pages being worked on at once: enough that no process waits for the next."""
-        return self.max_in_flight or 4 * self.processes
+    def in_flight(self, engines: int) -> int:
+        """Pages being worked on at once: enough that neither a process nor an engine waits."""
+        return self.max_in_flight or 4 * self.processes + 256 * engines
 
 
 class Recipe(Settings):
-    """What decides the raw answer to a page; transport, library versions and the parser do not."""
+    """What decides the raw answer to a page; transport, library versions and the parser do not.
+
+    The CPU engine is not asked anything: for it everything after `layout` is None.
+    """
 
     model: str
     render: str
     text_layer: str
     layout: str
+    revision: str | None = None
+    mode: str | None = None
+    prompt: str | None = None
+    ngram: str | None = None
+    pages_per_prompt: int | None = None
+    fallback: str | None = None
 
     @property
     def recipe_id(self) -> str:
-        """16 hexadecimal digits: the same recipe has the same id on every machine."""
-        return digest(self.model_dump())[:16]
+        """16 hexadecimal digits: the same recipe has the same id on every machine.
+
+        Fields that are None do not count, so that a new one leaves old recipes what they were.
+        """
+        return digest(self.model_dump(exclude_none=True))[:16]
 
 
 def digest(value: Any) -> str:

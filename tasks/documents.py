@@ -15,6 +15,7 @@ from PIL import Image
 from schemas.errors import DocumentError, ErrorCode
 from schemas.records import DocumentFacts, LocalDocument
 from tasks import media, picture, workbook
+from tasks.storable import clean
 
 pymupdf.TOOLS.mupdf_display_errors(False)
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -75,11 +76,6 @@ def inspect(document: LocalDocument) -> DocumentFacts:
         source_page_count=count,
         metadata=metadata,
     )
-
-
-def clean(text: str) -> str:
-    """Text that Parquet and every reader of it can hold: no lone surrogates, no NULs."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 @lru_cache(maxsize=4)

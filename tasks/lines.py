@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pymupdf
 
 from schemas.records import Box
-from tasks.documents import clean
+from tasks.storable import clean
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,11 +96,9 @@ class Mender:
             if self._flow.stopping.is_set():
                 return None
             self._flow.begin_page()
-            try:
-                page = await self._flow.reader.read(ref)
-            except Stopped:
-                return None
-            self._flow.page_read()
+            page = await self._flow.read(ref)
+            if page is not None:
+                self._flow.page_read()
             return page
 
     def _rewrite_part(

@@ -1,27 +1,35 @@
 """What was read of a page into Markdown, text and blocks. The lines of the CPU engine and a page's
-embedded text meet the same layout; `PARSER_VERSION` changes whenever the outcome may."""
+embedded text meet the same layout; a model's answer brings its own. `PARSER_VERSION` changes
+whenever the outcome may."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import median
+from typing import TYPE_CHECKING
 
 import pymupdf
 from PIL import Image
 
 from schemas.records import Block, Box, PageImage, PageRef, ParsedPage, Reading
-from tasks import layout, markdown
+from tasks import grounding, layout, markdown
+from tasks.check import Complaint, without_loop
 from tasks.compose import compose, inside
 from tasks.documents import open_document
+from tasks.engines.profiles import Profile, profile_of
 from tasks.layout import Region
 from tasks.lines import Line, embedded_lines
 from tasks.ocrpage import searchable_page
 from tasks.readingorder import reading_order
-from tasks.render import crop_webp, decode, encode
+from tasks.render import crop_webp, decode, turned
 from tasks.split import load_page
-from tasks.turn import unturn_block, upright_size
+from tasks.turn import turn_box, unturn_block, upright_size
+
+if TYPE_CHECKING:
+    from tasks.recognize import Recognized
 
 PARSER_VERSION = "1"
 
@@ -64,26 +72,82 @@ def parse_text_layer(ref: PageRef, with_layout: bool) -> ParsedPage:
     return replace(parsed, flags=flags)
 
 
-def parse_image(reading: Reading, image: PageImage, ref: PageRef, with_layout: bool) -> ParsedPage:
+def parse_page(
+    raw: str, profile: Profile | str, width_pt: float, height_pt: float, turn: int = 0
+) -> ParsedPage:
+    """A page by what a model answered about its image.
+
+    Args:
+        raw: the answer, word for word. Anything will do: this never raises for it.
+        profile: the model, or its name.
+        width_pt: of the page as displayed, in points.
+        height_pt: likewise.
+        turn: the clockwise turn, 0, 90, 180 or 270, that was undone before the model saw the page.
+
+    Returns:
+        Markdown, text, blocks with boxes over the page as displayed, and flags. Figures have no
+        pictures yet: those are cut out where the image is, see `parse_answer`.
+
+    Raises:
+        UsageError: there is no profile of that name.
+    """
+    known = profile_of(profile) if isinstance(profile, str) else profile
+    return grounding.page(known.parser(raw, width_pt, height_pt, turn), PARSER_VERSION)
+
+
+def parse_answer(recognized: Recognized, ref: PageRef, with_layout: bool) -> ParsedPage:
+    """A page by a model's answer, its figures cut out of the image. Runs in a worker process.
+
+    Of an answer that goes round in circles the first round is parsed.
+    """
+    reading, image = recognized.reading, recognized.image
+    assert recognized.parser is not None
+    loops = recognized.complaint is Complaint.LOOP
+    raw = without_loop(reading.raw) if loops else reading.raw
+    size = (image.width_pt, image.height_pt)
+    found = recognized.parser(raw, *size, reading.turn)
+    if not with_layout:
+        return replace(grounding.page(found, PARSER_VERSION), blocks=())
+    crop = _crop_of(image, upright_size(*size, reading.turn))
+    shown, figures = [], dict[str, bytes]()
+    for number, piece in enumerate(found.pieces, start=1):
+        block = piece.block
+        if block.kind == "figure" and block.box and _is_visible(block.box):
+            uri = figure_uri(ref.document_id, ref.page_number, number)
+            figures[uri] = crop_webp(crop(turn_box(block.box, *size, reading.turn)))
+            piece = replace(piece, block=replace(block, figure_uri=uri))
+        shown.append(piece)
+    parsed = grounding.page(replace(found, pieces=tuple(shown)), PARSER_VERSION)
+    return replace(parsed, figures=figures)
+
+
+def parse_lines(reading: Reading, image: PageImage, ref: PageRef, with_layout: bool) -> ParsedPage:
     """A page by what the CPU engine read of its image. Runs in a worker process."""
     turn = reading.turn
     width, height = upright_size(image.width_pt, image.height_pt, turn)
     lines = lines_of(reading.raw, width, height)
     if not with_layout:
         return _text_alone([lines[i] for i in reading_order([line.box for line in lines])])
-    picture = decode(image).rotate(-turn, expand=True) if turn else None
-    jpeg = encode(picture, width, height, 0.0).data if picture else image.data
-    with searchable_page(jpeg, lines, width, height) as single:
+    upright = turned(image, turn) if turn else image
+    with searchable_page(upright.data, lines, width, height) as single:
         found, flags = _regions(single)
-
-    def crop(box: Box) -> Image.Image:
-        pixels = picture or decode(image)
-        across, down = pixels.width / width, pixels.height / height
-        x0, y0, x1, y1 = box
-        return pixels.crop((int(x0 * across), int(y0 * down), round(x1 * across), round(y1 * down)))
-
+    crop = _crop_of(upright, (width, height))
     parsed = _assemble(lines, found, (image.width_pt, image.height_pt), turn, ref, crop)
     return replace(parsed, flags=flags)
+
+
+def _crop_of(image: PageImage, size: tuple[float, float]) -> Crop:
+    """Cuts boxes out of an image that shows an upright page of so many points."""
+    across, down = image.width / size[0], image.height / size[1]
+    pixels = cache(lambda: decode(image))
+
+    def crop(box: Box) -> Image.Image:
+        x0, y0, x1, y1 = box
+        return pixels().crop(
+            (int(x0 * across), int(y0 * down), round(x1 * across), round(y1 * down))
+        )
+
+    return crop
 
 
 def lines_of(raw: str, width: float, height: float) -> list[Line]:

@@ -10,15 +10,16 @@ the pool's.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from schemas.errors import DocumentError
-from schemas.records import DocumentFacts, LocalDocument, PlannedDocument
+from schemas.errors import DocumentError, EngineLost
+from schemas.records import DocumentFacts, LocalDocument, PageRef, PageResult, PlannedDocument
 from schemas.settings import IngestSettings
 from tasks import worker
+from tasks.describe import KEY, Describer
 from tasks.fetch import fetch
 from tasks.lock import LakeLock
-from tasks.pool import WorkerPool
+from tasks.pool import Stopped, WorkerPool
 from tasks.progress import Tally, Watcher
 from tasks.readpage import PageReader
 from tasks.samebytes import Originals
@@ -44,13 +45,15 @@ class Flow:
 
     `window` bounds the pages in flight. `stopping` means: begin nothing more. `copies_waiting`
     counts documents that wait for an original to be committed: while there are any, parts are cut
-    as early as they can be.
+    as early as they can be. `under_way` holds the pages being read, to be given up in haste; `lost`
+    says why there is no engine any more.
     """
 
     store: LocalStore
     lock: LakeLock
     pool: WorkerPool
     reader: PageReader
+    describer: Describer | None
     originals: Originals
     settings: IngestSettings
     part_pages: int
@@ -59,20 +62,52 @@ class Flow:
     watcher: Watcher
     window: asyncio.Semaphore
     stopping: asyncio.Event
+    under_way: set[asyncio.Timeout]
+    lost: EngineLost | None = None
     pages_known: int = 0
     pages_begun: int = 0
     copies_waiting: int = 0
 
     async def open(self, planned: PlannedDocument) -> Opened:
-        """Fetch and inspect a document; what goes wrong is among its facts."""
+        """Fetch and inspect a document; what goes wrong is among its facts.
+
+        Raises:
+            Stopped: the run is to end, or has no engine to describe the document any more.
+        """
         document: LocalDocument | None = None
         try:
             document = await asyncio.to_thread(fetch, planned, self.settings.max_document_bytes)
             facts = await self.pool.run(self.settings.page_timeout, worker.inspect, document)
+            if self.describer is not None:
+                described = await self.describer.describe(document, facts)
+                facts = replace(facts, metadata={**facts.metadata, KEY: described})
         except DocumentError as error:
             sha = document.content_sha256 if document else None
             return Opened(planned, None, _failed_facts(planned, error, sha))
+        except EngineLost as lost:
+            self._lose(lost)
+            raise Stopped from None
         return Opened(planned, document, facts)
+
+    async def read(self, ref: PageRef) -> PageResult | None:
+        """A page; None if it was given up, because the run is to end or has no engine any more."""
+        try:
+            async with asyncio.timeout(None) as scope:
+                self.under_way.add(scope)
+                try:
+                    return await self.reader.read(ref)
+                finally:
+                    self.under_way.discard(scope)
+        except (Stopped, TimeoutError):
+            return None
+        except EngineLost as lost:
+            self._lose(lost)
+            return None
+
+    def _lose(self, lost: EngineLost) -> None:
+        if not self.stopping.is_set():
+            self.lost = lost
+            self.stopping.set()
 
     def begin_page(self) -> None:
         """Count a page against `--max-pages`; the run stops when that budget is used up."""

@@ -161,12 +161,10 @@ class ShardReader:
             group.create_task(self._read_page(index, ref))
 
     async def _read_page(self, index: int, ref: PageRef) -> None:
-        try:
-            page = await self._flow.reader.read(ref)
-        except Stopped:
+        page = await self._flow.read(ref)
+        self._flow.window.release()
+        if page is None:
             return
-        finally:
-            self._flow.window.release()
         self._collector.finished(index, page)
         self._flow.page_read()
         await self._commit()

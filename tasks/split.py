@@ -12,9 +12,12 @@ from tasks import picture, textlayer
 from tasks.documents import open_document
 from tasks.lines import embedded_lines
 from tasks.render import render_page, render_picture
+from tasks.target import Rendering
 
 
-def split_page(ref: PageRef, use_text_layer: bool) -> tuple[PageImage | TextLayer, tuple[str, ...]]:
+def split_page(
+    ref: PageRef, use_text_layer: bool, rendering: Rendering
+) -> tuple[PageImage | TextLayer, tuple[str, ...]]:
     """One page, and what was noticed of its text layer.
 
     Runs in a worker process.
@@ -28,18 +31,29 @@ def split_page(ref: PageRef, use_text_layer: bool) -> tuple[PageImage | TextLaye
     """
     began = time.perf_counter()
     opened = open_document(ref.document)
-    if opened.picture is not None:
-        frame, across, down = picture.decode_frame(opened.picture, ref.page_number)
-        return render_picture(frame, across, down), ()
-    assert opened.pdf is not None
+    if opened.pdf is None or not use_text_layer:
+        return page_image(ref, rendering), ()
     page = load_page(opened.pdf, ref.page_number)
-    if not use_text_layer:
-        return render_page(page), ()
     complaint = textlayer.complaint(page, embedded_lines(page))
     if complaint is None or (complaint == "no_text_layer" and textlayer.is_blank(page)):
         spent = (time.perf_counter() - began) * 1000
         return TextLayer(page.rect.width, page.rect.height, spent), ()
-    return render_page(page), () if complaint == "no_text_layer" else (complaint,)
+    flags = () if complaint == "no_text_layer" else (complaint,)
+    return render_page(page, rendering), flags
+
+
+def page_image(ref: PageRef, rendering: Rendering) -> PageImage:
+    """The image of one page, whatever text it carries. Runs in a worker process.
+
+    Raises:
+        DocumentError: the page cannot be loaded, decoded or drawn.
+    """
+    opened = open_document(ref.document)
+    if opened.picture is not None:
+        frame, across, down = picture.decode_frame(opened.picture, ref.page_number)
+        return render_picture(frame, across, down, rendering)
+    assert opened.pdf is not None
+    return render_page(load_page(opened.pdf, ref.page_number), rendering)
 
 
 def load_page(pdf: pymupdf.Document, page_number: int) -> pymupdf.Page:

@@ -12,6 +12,11 @@ def upright_size(width: float, height: float, turn: int) -> tuple[float, float]:
     return (height, width) if turn in (90, 270) else (width, height)
 
 
+def turn_box(box: Box, width: float, height: float, turn: int) -> Box:
+    """A box of the page as displayed (`width` by `height`), over the upright page."""
+    return unturn_box(box, *upright_size(width, height, turn), -turn % 360)
+
+
 def unturn_box(box: Box, width: float, height: float, turn: int) -> Box:
     """A box of the upright page, over the page as displayed (`width` by `height`)."""
     x0, y0, x1, y1 = box

