@@ -36,10 +36,11 @@ _LEAST_INKED_CELLS = 20  # two or three words; a speck, a rule or a page number 
 _MOST_A_CELL = 16  # characters: 5 pt at 150 dpi has 5 in 16 by 16 pixels, type of 6 pixels has 16
 _ALWAYS_ROOM = 100  # characters: a few thin words may touch fewer cells than they should
 _LEAST_BOXES = 4  # fewer may all be the same for good reason
+_MOST_LOOPS = 4  # in one answer; what then still loops is left as it is
 _PICTURES = ("image", "table", "figure")
 
 _TAG = re.compile(r"<[^<>]*>")
-_NO_TEXT = str.maketrans("", "", " \t\r\n#*_`|-:.>~=$\\()[]{}")
+_NO_TEXT = str.maketrans("", "", "#*_`|-:.>~=$\\()[]{}")
 
 
 def complaint(
@@ -88,16 +89,24 @@ def least_bad(answers: Sequence[tuple[str, Complaint]]) -> int:
 
 
 def without_loop(raw: str) -> str:
-    """A looping answer with the first round of its loop only; any other as it is."""
-    span = looping_span(raw, ended_by_itself=False)
-    return raw if span is None else raw[: span.start] + raw[span.end :]
+    """A looping answer with the first round of its loops only; any other as it is."""
+    for _ in range(_MOST_LOOPS):
+        span = looping_span(raw, ended_by_itself=False)
+        if span is None:
+            break
+        start = span.start
+        if raw.rfind("<", 0, start) > raw.rfind(">", 0, start):  # not in the middle of a tag
+            start = min(raw.find(">", start) + 1 or start, span.end)
+        raw = raw[:start] + raw[span.end :]
+    return raw
 
 
 def _said(spoken: Spoken) -> int:
     """How many characters are said, without markup and blanks; an unknown name is text itself."""
     names = (ref.name for run in spoken.runs for ref in run.refs if ref.name not in LABELS)
     texts = [spoken.before, *names, *(run.text for run in spoken.runs)]
-    return sum(len(html.unescape(_TAG.sub("", text)).translate(_NO_TEXT)) for text in texts)
+    bare = html.unescape(_TAG.sub("", "\n".join(texts))).translate(_NO_TEXT)
+    return sum(map(len, bare.split()))
 
 
 def _has_picture(spoken: Spoken, raw: str) -> bool:

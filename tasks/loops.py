@@ -76,7 +76,7 @@ _STRICT = replace(
 
 _WINDOW = 24_576  # four rounds of 2,000 characters of three bytes each
 _MOST_LOOKS = 256  # at one answer; a quarter of a million characters is none
-_LEAST_SQUEEZED = 16  # times smaller when compressed; number tables and forms reach 8
+_LEAST_SQUEEZED = 20  # times smaller when compressed; digits in boxes reach 14, number tables 8
 _LEAST_SENTENCE = 30  # letters, in a line of 40: shorter ones come again on honest pages
 _MOST_OFTEN_COPIED = 0.6  # of long sentences' bytes: refrains and running heads stay below
 

