@@ -7,15 +7,15 @@ linear in its length.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas.records import Block, Box, ParsedPage
 from tasks.markdown import RUNNING_HEADS, page_text
+from tasks.modelgrid import around, boxes_from_grid
 from tasks.modeltext import Part, code_parts, literal_part, parts, together
-from tasks.refs import Numbers, Ref, Run, read
+from tasks.refs import Ref, Run, read
 from tasks.storable import clean
 from tasks.turn import unturn_block, upright_size
 
@@ -98,13 +98,14 @@ def pieces(raw: str, width_pt: float, height_pt: float, turn: int = 0) -> Pieces
         made.append(_piece("text", "stray", before, ()))
     upright = upright_size(width_pt, height_pt, turn)
     for kind, label, ref, text in _told(spoken.runs, spoken.cut_ref, flags):
-        literal = label == OCR_LABEL and text
-        body = [literal_part(text)] if literal else _body(kind, text)
+        body = _literal(text) if label == OCR_LABEL else _body(kind, text)
         flags.update("overlong" for part in body if part.label == "rest")
         if not body and kind != "figure":
             flags.add("empty_block")
             continue
-        piece = _piece(kind, label, body, _boxes(ref, upright, flags))
+        boxes, noticed = boxes_from_grid(ref.numbers, *upright)
+        flags.update(noticed)
+        piece = _piece(kind, label, body, boxes)
         block = unturn_block(piece.block, width_pt, height_pt, turn)
         made.append(Piece(block, piece.markdown))
     return Pieces(tuple(made), tuple(name for name in FLAGS if name in flags))
@@ -114,12 +115,12 @@ def page(pieces: Pieces, parser_version: str) -> ParsedPage:
     """The page of these pieces. A figure is shown where its block has a `figure_uri`."""
     blocks = tuple(piece.block for piece in pieces.pieces)
     shown: list[tuple[str, str]] = []
-    for block, markdown in ((piece.block, piece.markdown) for piece in pieces.pieces):
-        if block.kind in RUNNING_HEADS:
+    for piece in pieces.pieces:
+        if piece.block.kind in RUNNING_HEADS:
             continue
-        if block.figure_uri:
-            shown.append((block.kind, f"![]({block.figure_uri})"))
-        shown.append((block.kind, markdown))
+        if piece.block.figure_uri:
+            shown.append((piece.block.kind, f"![]({piece.block.figure_uri})"))
+        shown.append((piece.block.kind, piece.markdown))
     return ParsedPage(
         parser_version=parser_version,
         markdown=together(shown),
@@ -129,8 +130,6 @@ def page(pieces: Pieces, parser_version: str) -> ParsedPage:
     )
 
 
-_GRID = 999  # coordinates count from 0 to this over the image as sent
-_FINEST = 3  # decimals of the grid: finer ones would not survive the lake's float32
 _A_LABEL = re.compile(r"[a-z_]{1,32}")
 _CELL = re.compile(r"<t[rdh][\s>]", re.I)
 _BLANK_LINE = re.compile(r"\n\s*\n")
@@ -184,7 +183,7 @@ def _with_texts(run: Run, flags: set[str]) -> Iterable[tuple[Ref, str]]:
     waiting = waiting or [len(run.refs) - 1]
     stretches = _BLANK_LINE.split(said)
     if len(stretches) != len(waiting):
-        stretches = said.split("\n")
+        stretches = [line for line in said.split("\n") if line]
     if len(stretches) == len(waiting):
         for number, stretch in zip(waiting, stretches, strict=True):
             texts[number] = stretch
@@ -199,6 +198,10 @@ def _awaits_text(name: str) -> bool:
     if not name:
         return True
     return _A_LABEL.fullmatch(name) is not None and KIND_OF_LABEL.get(name) != "figure"
+
+
+def _literal(text: str) -> list[Part]:
+    return [literal_part(text)] if text else []
 
 
 def _body(kind: str, text: str) -> list[Part]:
@@ -225,41 +228,8 @@ def _piece(kind: str, label: str, said: Sequence[Part], boxes: tuple[Box, ...]) 
         kind=kind,
         label=label,
         text=together([(part.kind, part.text) for part in said]),
-        box=_around(boxes) if boxes else None,
+        box=around(boxes) if boxes else None,
         html="".join(tables) or None if kind == "table" else None,
         boxes=boxes,
     )
     return Piece(block, together([(part.kind, part.markdown) for part in said]))
-
-
-def _boxes(ref: Ref, size: tuple[float, float], flags: set[str]) -> tuple[Box, ...]:
-    """The boxes of a ref in points of the upright page, mended into it."""
-    if not ref.numbers:
-        flags.add("box_missing")
-    boxes = []
-    for numbers in ref.numbers:
-        box = _on_grid(numbers)
-        if box is None:
-            flags.add("box_dropped")
-            continue
-        x0, x1 = (side / _GRID * size[0] for side in (box[0], box[2]))
-        y0, y1 = (side / _GRID * size[1] for side in (box[1], box[3]))
-        if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
-            flags.add("box_dropped")
-            continue
-        if box != tuple(round(number, _FINEST) for number in numbers):
-            flags.add("box_mended")
-        boxes.append((x0, y0, x1, y1))
-    return tuple(boxes)
-
-
-def _on_grid(numbers: Numbers) -> Box | None:
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        return None
-    xa, ya, xb, yb = (round(min(max(number, 0.0), _GRID), _FINEST) for number in numbers)
-    return (min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb))
-
-
-def _around(boxes: Sequence[Box]) -> Box:
-    x0s, y0s, x1s, y1s = zip(*boxes, strict=True)
-    return (min(x0s), min(y0s), max(x1s), max(y1s))

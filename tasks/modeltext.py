@@ -189,9 +189,9 @@ class _Lines:
             marked = f"{heading[1]} {safe(heading[2])}"
             self._found.append(Part(kind, "heading", marked, plain(heading[2])))
         elif _ITEM.match(line):
-            in_list = self._is_item or (self._found and self._found[-1].kind == "list_item")
-            indent = len(written) - len(written.lstrip()) if in_list else 0
             self._end()
+            in_list = self._found and self._found[-1].kind == "list_item"
+            indent = len(written) - len(written.lstrip()) if in_list else 0
             self._is_item = True
             self._held.append(" " * min(indent, _MOST_INDENT) + line)
         else:

@@ -17,10 +17,9 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """One ref. `located` says whether any det belongs to it; `numbers` are its dets' lists."""
+    """One ref and the lists of numbers of its dets; none if it has no det."""
 
     name: str
-    located: bool = False
     numbers: tuple[Numbers, ...] = ()
 
 
@@ -83,16 +82,16 @@ class _OpenRun:
 
     def finished(self) -> Run:
         found: list[list[Numbers]] = [[] for _ in self.names]
-        located = [False] * len(self.names)
         # As many dets as refs belong together in their order, even if all refs came first;
         # otherwise a det belongs to the ref before it.
         in_order = len(self.dets) == len(self.names)
         for number, (after, numbers) in enumerate(self.dets):
             ref = number if in_order else after
-            located[ref] = True
             found[ref].extend(numbers)
-        refs = zip(self.names, located, map(tuple, found), strict=True)
-        return Run(tuple(Ref(*each) for each in refs), "\n".join(self.texts))
+        refs = zip(self.names, found, strict=True)
+        return Run(
+            tuple(Ref(name, tuple(numbers)) for name, numbers in refs), "\n".join(self.texts)
+        )
 
 
 class _Listener:

@@ -197,28 +197,31 @@ class NGramState:
         return at >= 0
 
     def _take_up(self) -> None:
-        """Bring the dictionaries up to date and keep the last n-1 tokens as the next key."""
-        codes, length, end = self._codes, self._prefix * _BYTES, self._seen - self._prefix
-        if end - self._indexed == 1:
-            self._enter(self._gram, self._indexed)
-        else:
-            for start in range(max(self._indexed, self._seen - self._window), end):
+        """Bring the dictionaries up to date: n-1 tokens -> what followed -> where, at the latest.
+
+        Of a spared token they only hold that something followed. `_gram` becomes the next key.
+        """
+        codes, length, prefix = self._codes, self._prefix * _BYTES, self._prefix
+        output_ids, spared, young = self.output_ids, self._spared, self._young
+        end = self._seen - prefix
+        for start in range(max(self._indexed, self._seen - self._window), end):
+            if start >= self._turn_at:  # all that the old one holds is out of the window by now
+                self._old, self._young = young, {}
+                young = self._young
+                self._turn_at = start + self._window
+            if start == self._indexed and self._gram:
+                gram = self._gram
+            else:
                 at = start * _BYTES
-                self._enter(bytes(codes[at : at + length]), start)
+                gram = bytes(codes[at : at + length])
+            followers = young.get(gram)
+            if followers is None:
+                followers = young[gram] = {}
+            follower = output_ids[start + prefix]
+            if follower >= 0 and follower not in spared:
+                followers[follower] = start
         self._indexed = end
         self._gram = bytes(codes[-length:])
-
-    def _enter(self, gram: bytes, start: int) -> None:
-        """Note what followed n-1 tokens; of a spared token only that something did."""
-        if start >= self._turn_at:  # what the old dictionary holds is out of the window by now
-            self._old, self._young = self._young, {}
-            self._turn_at = start + self._window
-        followers = self._young.get(gram)
-        if followers is None:
-            followers = self._young[gram] = {}
-        follower = self.output_ids[start + self._prefix]
-        if follower >= 0 and follower not in self._spared:
-            followers[follower] = start
 
     def _followers(self) -> Collection[int]:
         young, old = self._young.get(self._gram), self._old.get(self._gram)
