@@ -1,8 +1,14 @@
 # Every target makes and uses .venv in this folder, from any Python 3.11 or later with venv.
 PYTHON ?= python3
 BIN := .venv/bin
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
 
-.PHONY: help venv demo test lint format bench bench-memory clean
+# A real vLLM for CPUs, built once in a cache outside this folder: see tests/vllm/environment.py.
+VLLM = VLLM_PYTHON="$$($(PYTHON) -m tests.vllm.environment | tail -n 1)" && \
+	export PYTHONPATH="$(CURDIR)" && "$$VLLM_PYTHON" -m
+
+.PHONY: help venv demo test test-vllm lint format bench bench-ngram bench-vllm bench-memory clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +29,10 @@ demo: venv ## read sample_docs into demo_lake and query it
 test: venv lint ## what to run all day: lint, types and tests
 	$(BIN)/python -m pytest
 
+test-vllm: ## the same through a real vLLM with a model made on the spot (about ten minutes)
+	$(VLLM) tests.vllm.checkpoint
+	$(VLLM) pytest -o addopts=-q --durations=10 tests/vllm
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,6 +44,12 @@ format: venv ## put the code into shape
 
 bench: venv ## cost of pagelake over the bare work it contains (about five minutes)
 	$(BIN)/python -m tests.bench
+
+bench-ngram: ## our n-gram processor against vLLM's own, in one process
+	$(VLLM) tests.bench_ngram
+
+bench-vllm: ## what vLLM spends on the CPU for a page, rendered as ours and at 300 dpi
+	$(VLLM) tests.bench_vllm
 
 bench-memory: venv ## memory over 2,000 light pages, in one document and in 2,000 (half an hour)
 	$(BIN)/python -m tests.bench memory

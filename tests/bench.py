@@ -145,11 +145,13 @@ def rapidocr_alone(path: str, numbers: Sequence[int], params: dict[str, Any]) ->
     from rapidocr import RapidOCR
 
     from tasks.render import render_page
+    from tasks.target import CpuTarget, Rendering
 
     cv2.setNumThreads(1)
     engine = RapidOCR(params=params)
     document = pymupdf.open(path)
-    images = [Image.open(io.BytesIO(render_page(document[n]).data)) for n in numbers]
+    rendering = Rendering(CpuTarget())
+    images = [Image.open(io.BytesIO(render_page(document[n], rendering).data)) for n in numbers]
     pixels = [np.ascontiguousarray(np.asarray(image)[:, :, ::-1]) for image in images]
     engine(pixels[0][:200])
     began = time.process_time()

@@ -216,11 +216,17 @@ def write_shades(path: Path, shades: list[int], size: tuple[int, int] = (300, 40
     document = pymupdf.open()
     for shade in shades:
         page = document.new_page(width=size[0], height=size[1])
-        page.draw_rect(page.rect, color=None, fill=(shade / 255,) * 3)
-        ink = 0 if shade > 127 else 1
-        page.insert_text((30, 40), f"These words lie on shade {shade}.", color=(ink,) * 3)
+        fill(page, shade, [f"These words lie on shade {shade}."])
     document.save(path)
     return path
+
+
+def fill(page: pymupdf.Page, shade: int, lines: list[str]) -> None:
+    """Paint a page in one grey, with lines of words that can be seen on it."""
+    page.draw_rect(page.rect, color=None, fill=(shade / 255,) * 3)
+    ink = (0, 0, 0) if shade > 127 else (1, 1, 1)
+    for number, line in enumerate(lines):
+        page.insert_text((30, 40 + 24 * number), line, color=ink)
 
 
 def main() -> None:

@@ -118,6 +118,18 @@ def test_the_known_case_of_30_in_90() -> None:
     assert look(NGramState(arguments, [*sentence, 1, *range(31), *sentence])) == {1}, "just near"
 
 
+def test_where_nothing_repeats_hardly_any_step_asks() -> None:
+    output: list[int] = []
+    state = NGramState(NGramArguments(30, 90), output)
+    asked = 0
+    for token in range(3000):
+        output.append(token)
+        if not state.quiet_from <= len(output) < state.quiet_until:
+            asked += 1
+            assert not state.banned()
+    assert asked < 3000 / 20
+
+
 @pytest.mark.parametrize(("size", "window"), [(1, 90), (30, 29)])
 def test_arguments_that_ban_nothing_say_so(size: int, window: int) -> None:
     assert not NGramArguments(size, window).can_ban

@@ -42,7 +42,7 @@ class NGramArguments:
     Attributes:
         ngram_size: how many tokens may not come again in the same order. vLLM's processor bans
             nothing at 1, and so does this one.
-        window_size: how many of the last tokens are looked at; below `ngram_size` nothing is banned.
+        window_size: how many of the last tokens are looked at; fewer than `ngram_size` ban nothing.
         whitelist_token_ids: tokens that are never banned.
 
     Raises:
@@ -161,7 +161,7 @@ class NGramState:
         if self.quiet_from <= length < self.quiet_until:
             return ()
         waiting = length < len(output_ids)
-        if length < self._seen or (length == self._seen and not waiting):
+        if length < self._seen:
             self._start_anew()
         if waiting or length <= self._prefix:
             return ()
@@ -171,7 +171,6 @@ class NGramState:
             self.quiet_until = length + self._quiet_tokens()
             if self.quiet_until > length:
                 return ()
-        self.quiet_until = length
         self._take_up()
         return self._followers()
 
@@ -191,10 +190,8 @@ class NGramState:
         end = len(codes)
         tail = end - length * _BYTES
         block = codes[tail:]
-        at = codes.find(block, max(tail - self._reach, 0), end - _BYTES)
-        while at >= 0 and at % _BYTES:  # bytes of two neighbours that look like a token
-            at = codes.find(block, at + 1, end - _BYTES)
-        return at >= 0
+        # Bytes of two neighbours may look like a token: then the dictionary is asked for nothing.
+        return codes.find(block, max(tail - self._reach, 0), end - _BYTES) >= 0
 
     def _take_up(self) -> None:
         """Bring the dictionaries up to date: n-1 tokens -> what followed -> where, at the latest.
@@ -218,7 +215,7 @@ class NGramState:
             if followers is None:
                 followers = young[gram] = {}
             follower = output_ids[start + prefix]
-            if follower >= 0 and follower not in spared:
+            if follower not in spared:
                 followers[follower] = start
         self._indexed = end
         self._gram = bytes(codes[-length:])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _OFF = [0, 0]  # a prefix of no tokens, a window of none
 _SPARED = len(_OFF)  # column at which the spared tokens of a slot begin, in ascending order
-_NO_TOKEN = np.iinfo(np.int64).max  # fills them up, and leaves them in order
+_NO_TOKEN = 2**31 - 1  # fills them up, and leaves them in order
 
 
 class NGramProcessorV2(LogitsProcessor):
@@ -76,7 +76,9 @@ class NGramProcessorV2(LogitsProcessor):
             self._settings = torch.nn.functional.pad(self._settings, (0, lacking), value=_NO_TOKEN)
         width = self._settings.shape[1]
         # Slots travel in the first column, so that one copy does for both.
-        rows = [[slot, *row] + [_NO_TOKEN] * (width - len(row)) for slot, row in self._staged.items()]
+        rows = [
+            [slot, *row] + [_NO_TOKEN] * (width - len(row)) for slot, row in self._staged.items()
+        ]
         staged = torch.tensor(rows, dtype=torch.int64, pin_memory=device.type == "cuda")
         staged = staged.to(device, non_blocking=True)
         self._settings.index_copy_(0, staged[:, 0], staged[:, 1:])
@@ -98,7 +100,7 @@ class NGramProcessorV2(LogitsProcessor):
         prefixes, windows = settings[:, :1], settings[:, 1:2]
         tokens, written = self._last_tokens(prefix + lags, ctx)
 
-        # [rows, lags, prefix]: the tail against what stands 1..lags tokens before it, farthest first
+        # [rows, lags, prefix]: the tail against what stands lags to 1 tokens before it
         same = tokens[:, :-1].unfold(1, prefix, 1) == tokens[:, None, lags:]
         column = torch.arange(prefix, device=logits.device)
         shorter = column < prefix - prefixes  # rows whose own n is smaller than the batch's largest

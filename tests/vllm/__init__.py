@@ -1,0 +1,1 @@
+"""Tests on a real vLLM, in an environment of their own."""
