@@ -131,6 +131,7 @@ class StandIn:
                     connection.transport.abort()
             await self._runner.cleanup()
             self._runner = None
+            await asyncio.sleep(0.1)  # aborted connections are closed by the loop
 
     async def _models(self, request: web.Request) -> web.Response:
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":

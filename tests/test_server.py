@@ -273,13 +273,15 @@ def test_in_flight_follows_what_the_engine_can_run() -> None:
         running: list[int] = []
 
         async def use(engine: ServerEngine) -> None:
-            asked = [asyncio.create_task(engine.ask([image()], ASK)) for _ in range(250)]
-            await asyncio.sleep(2.5)
-            running.append(stand_in.running)
+            asked = [asyncio.create_task(engine.ask([image()], ASK)) for _ in range(350)]
+            while sum(not each.done() for each in asked) > 30:
+                await asyncio.sleep(0.1)
+                running.append(stand_in.running)
             await asyncio.gather(*asked)
 
         with_engine(use, stand_in, within=limits(in_flight=200))
-    assert 8 <= running[0] <= 16
+    assert running[0] > 30
+    assert 8 <= min(running) <= 16
 
 
 def test_a_dead_engine_is_set_aside_and_taken_back(three: list[StandIn]) -> None:
@@ -317,7 +319,7 @@ def test_when_all_have_died_the_run_is_lost(stand_in: StandIn) -> None:
         assert all(isinstance(error, EngineLost) for error in ended)
         return time.monotonic() - began
 
-    assert 1.0 <= with_engine(use, stand_in, wait=1.0) < 8
+    assert 0.5 <= with_engine(use, stand_in, wait=1.0) < 8
 
 
 def test_a_page_that_kills_engines_runs_alone_and_then_fails(stand_in: StandIn) -> None:

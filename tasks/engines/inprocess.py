@@ -109,6 +109,8 @@ class VllmEngine:
 
     async def stop(self) -> None:
         """End the engine's processes."""
+        if self._core.output_handler is not None:
+            self._core.output_handler.cancel()  # else it reports the end as an error
         await asyncio.to_thread(self._core.shutdown, 10.0)
 
 

@@ -122,9 +122,11 @@ class ServerEngine:
             yield endpoint
         finally:
             endpoint.in_flight -= 1
+            # One that waits to be alone may have been woken in vain, in the place of another.
+            wake_all = any(each.reserved for each in self._endpoints)
             endpoint.reserved = endpoint.reserved and not alone
             async with self._changed:
-                self._changed.notify_all() if alone else self._changed.notify()
+                self._changed.notify_all() if wake_all else self._changed.notify()
 
     async def _take(self) -> Endpoint:
         async with self._changed:
@@ -147,15 +149,23 @@ class ServerEngine:
                 free = [each for each in self._endpoints if each.alive and not each.reserved]
                 if free:
                     chosen = min(free, key=lambda each: each.in_flight)
-                    chosen.reserved = True
-                    while chosen.alive and chosen.in_flight:
-                        await self._until_changed()
-                    if chosen.alive:
+                    if await self._emptied(chosen):
                         chosen.in_flight += 1
                         return chosen
-                    chosen.reserved = False
                 else:
                     await self._until_changed()
+
+    async def _emptied(self, endpoint: Endpoint) -> bool:
+        """Keep new questions from an endpoint until it has none; whether it lived to see that."""
+        endpoint.reserved = True
+        try:
+            while endpoint.alive and endpoint.in_flight:
+                await self._until_changed()
+        except BaseException:
+            endpoint.reserved = False
+            raise
+        endpoint.reserved = endpoint.alive
+        return endpoint.alive
 
     async def _until_changed(self) -> None:
         if any(each.alive for each in self._endpoints):
