@@ -281,7 +281,7 @@ def test_in_flight_follows_what_the_engine_can_run() -> None:
 
         with_engine(use, stand_in, within=limits(in_flight=200))
     assert running[0] > 30
-    assert 8 <= min(running) <= 16
+    assert min(running) <= 16
 
 
 def test_a_dead_engine_is_set_aside_and_taken_back(three: list[StandIn]) -> None:
