@@ -24,7 +24,7 @@ from tasks.engines.ngram_v1 import NGramProcessor
 BATCH = 256
 VOCABULARY = 129_280  # DeepSeek-OCR's
 BEFORE = (600, 1400)  # tokens that a request has written when the measurement begins
-STEPS = 60
+STEPS = 120
 ROUNDS = 5
 
 CELL, CELL_END = 128_821, 128_822

@@ -5,11 +5,11 @@ them. vLLM's `NGramPerReqLogitsProcessor` (vllm/model_executor/models/deepseek_o
 n-gram of the window anew for each token. Here the same tokens are banned at a cost that does not
 depend on the window. Two thoughts make it cheap:
 
-- To be banned, a token must follow an earlier copy of the last n-1 tokens, and any such copy holds
-  a copy of each half of them. So where the last n/2 tokens have no earlier copy within reach,
-  nothing can be banned for the next n/2 tokens, whatever they are: one search pays for them all.
-- Where they have one, n-grams are looked up in a dictionary that takes up what has been written
-  since it was last needed: each token at most once.
+- A banned token follows an earlier copy of the last n-1 tokens. Where even the last m of them have
+  no earlier copy within reach, nothing can be banned for n-m tokens, whatever they are: one search
+  with a small m pays for most of an n-gram.
+- Where all n-1 have one, n-grams are looked up in a dictionary that takes up what was written since
+  it was last needed: each token at most once.
 
 The classes for vLLM are in `ngram_v1` and `ngram_v2`; `class_path` says which one a vLLM takes.
 Nothing here imports torch or vLLM.
@@ -32,7 +32,7 @@ from schemas.errors import UsageError
 
 _WINDOW = 100  # where a request names none; vLLM's own default
 _BYTES = array("i").itemsize
-_FIRST_BLOCK = 4
+_FIRST_BLOCK = 4  # the search begins with this part of the n-1 tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +110,6 @@ class NGramState:
         quiet_from: first length of the output at which surely nothing is banned ...
         quiet_until: ... and the first at which `banned` must be asked again.
     """
-
-    __slots__ = (
-        "_codes",
-        "_first_block",
-        "_gram",
-        "_indexed",
-        "_looping",
-        "_old",
-        "_prefix",
-        "_reach",
-        "_seen",
-        "_spared",
-        "_turn_at",
-        "_window",
-        "_young",
-        "output_ids",
-        "quiet_from",
-        "quiet_until",
-    )
 
     def __init__(self, arguments: NGramArguments, output_ids: list[int]) -> None:
         """`arguments` must be such that they `can_ban`."""

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.vllm.serving import NGRAM_PROCESSOR, Served
-from tests.vllm.shades import PROMPTS, Shade, ordinary, pages
+from tests.vllm.shades import PROMPTS, Shade, pages
 
 SHADES = pages()
 SMALL, TILED = (500, 640), (1280, 1656)
@@ -65,11 +65,9 @@ def ngram(size: int, window: int, *spared: int) -> dict[str, Any]:
 
 
 CASES = [
-    *((name, "markdown", SMALL) for name in ordinary()),
-    *((name, "free", SMALL) for name in ("birch", "heron", "maple", "stubborn", "cells")),
+    *((name, "markdown", SMALL) for name in ("amber", "delta", "heron", "empty")),
+    *((name, "free", SMALL) for name in ("ivory", "stubborn", "cells")),
     ("cedar", "markdown", TILED),
-    ("jade", "free", TILED),
-    ("empty", "markdown", SMALL),
 ]
 
 
@@ -86,12 +84,12 @@ def test_a_shade_says_its_text(
 
 @pytest.mark.parametrize("name", ["black", "march", "cells"])
 def test_a_loop_has_no_end(served: Served, name: str) -> None:
-    said = ask(served.url, [page(SHADES[name], SMALL)], PROMPTS["markdown"], max_tokens=700)
+    said = ask(served.url, [page(SHADES[name], SMALL)], PROMPTS["markdown"], max_tokens=600)
     (choice,) = said["choices"]
     answer = SHADES[name].answers["markdown"]
     whole = answer.text + answer.cycle * 400
     assert whole.startswith(choice["message"]["content"])
-    assert (choice["finish_reason"], said["usage"]["completion_tokens"]) == ("length", 700)
+    assert (choice["finish_reason"], said["usage"]["completion_tokens"]) == ("length", 600)
 
 
 def test_ngrams_break_a_loop(served: Served) -> None:
