@@ -19,8 +19,8 @@ from tasks.engines.arguments import (
     vllm_version,
 )
 from tasks.engines.choice import DEFAULT_MODEL
-from tasks.engines.ngram import uses_v2_runner
 from tasks.engines.profiles import profile_of
+from tasks.engines.runner import uses_v2_runner
 
 
 def serve_command(settings: ServeSettings) -> list[str]:

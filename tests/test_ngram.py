@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from tasks.engines.ngram import NGramArguments, NGramState, class_path, uses_v2_runner
+from tasks.engines.ngram import NGramArguments, NGramState
+from tasks.engines.runner import class_path, uses_v2_runner
 
 PLACEHOLDER = -1
 

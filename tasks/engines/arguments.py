@@ -13,8 +13,8 @@ from typing import Any
 
 from schemas.errors import UsageError
 from schemas.settings import EngineSettings
-from tasks.engines.ngram import class_path, uses_v2_runner
 from tasks.engines.profiles import Profile
+from tasks.engines.runner import class_path, uses_v2_runner
 
 VLLM_NGRAM = "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor"
 

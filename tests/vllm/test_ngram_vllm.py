@@ -32,9 +32,9 @@ with warnings.catch_warnings():
         build_custom_logits_processors_params_validator,
     )
 
-    from tasks.engines.ngram import class_path, uses_v2_runner
     from tasks.engines.ngram_v1 import NGramProcessor
     from tasks.engines.ngram_v2 import NGramProcessorV2
+    from tasks.engines.runner import class_path, uses_v2_runner
 
 CPU = torch.device("cpu")
 VOCABULARY = 12
