@@ -1,15 +1,13 @@
 """DeepSeek-OCR's output as blocks: the grammar, odd cases that were seen, and real outputs.
 
-The real outputs lie outside the project (PAGELAKE_SHARED, else ../shared). What they must become
-is written down in tests/golden/deepseek-ocr without their text; after a wanted change write it
-anew with `python -m tests.test_grounding` and read the difference.
+What the real outputs must become is written down in tests/golden/deepseek-ocr without their text;
+after a wanted change write it anew with `python -m tests.test_grounding` and read the difference.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,10 +19,9 @@ import pytest
 from schemas.records import Block
 from schemas.tables import KINDS
 from tasks.grounding import FLAGS, KIND_OF_LABEL, Pieces, page, pieces
+from tests.realoutputs import real_outputs
 
 WIDTH, HEIGHT = 595.0, 842.0
-SHARED = Path(os.environ.get("PAGELAKE_SHARED") or Path(__file__).parents[2] / "shared")
-CORPUS = SHARED / "corpus" / "deepseek-ocr-raw"
 GOLDEN = Path(__file__).parent / "golden" / "deepseek-ocr"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 
@@ -354,9 +351,7 @@ def test_the_parser_does_without_pymupdf() -> None:
 
 
 def real_output(name: str) -> str:
-    path = CORPUS / f"{name}.txt"
-    assert path.exists(), f"{path} is missing: set PAGELAKE_SHARED to where the shared files are"
-    return path.read_text(encoding="utf-8")
+    return real_outputs()[name]
 
 
 def digest(raw: str) -> dict[str, object]:
@@ -384,11 +379,7 @@ def test_real_outputs_are_read_as_they_were_when_a_person_checked(name: str) -> 
 
 
 def test_there_is_a_golden_file_for_every_real_output() -> None:
-    assert CORPUS.is_dir(), (
-        f"{CORPUS} is missing: set PAGELAKE_SHARED to where the shared files are"
-    )
-    assert len(NAMES) == 20
-    assert sorted(path.stem for path in CORPUS.glob("*.txt")) == NAMES
+    assert sorted(real_outputs()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -417,9 +408,9 @@ def test_flags_of_real_outputs_are_documented() -> None:
 
 def main() -> None:
     """Write the golden files anew."""
-    for path in sorted(CORPUS.glob("*.txt")):
-        text = json.dumps(digest(path.read_text(encoding="utf-8")), indent=1)
-        (GOLDEN / f"{path.stem}.json").write_text(text + "\n", encoding="utf-8")
+    for name, raw in real_outputs().items():
+        text = json.dumps(digest(raw), indent=1)
+        (GOLDEN / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

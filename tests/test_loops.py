@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.loops import INTERVAL, LoopWatch, is_loop, looping_span
-
-SHARED = Path(os.environ.get("PAGELAKE_SHARED", Path(__file__).parent.parent.parent / "shared"))
-REAL = SHARED / "corpus" / "deepseek-ocr-raw"
+from tests.realoutputs import real_outputs
 
 SYLLABLES = ("ba", "den", "ge", "ker", "lo", "min", "na", "ri", "sol", "tu", "ver", "wa", "zi")
 VOCABULARY = [one + other for one in SYLLABLES for other in SYLLABLES]
@@ -209,13 +205,10 @@ def test_what_only_looks_like_a_loop_is_none(name: str) -> None:
 
 
 def test_real_answers_are_no_loops() -> None:
-    answers = sorted(REAL.glob("*.txt"))
-    assert len(answers) == 20, f"{REAL} does not hold the 20 real answers; set PAGELAKE_SHARED"
-    for answer in answers:
-        text = answer.read_text("utf-8")
-        assert not is_loop(text, ended_by_itself=True), answer.name
-        assert not is_loop(text, ended_by_itself=False), answer.name
-        assert fed(text, [5]) is None, answer.name
+    for name, text in real_outputs().items():
+        assert not is_loop(text, ended_by_itself=True), name
+        assert not is_loop(text, ended_by_itself=False), name
+        assert fed(text, [5]) is None, name
 
 
 @pytest.mark.parametrize("name", LOOPS)

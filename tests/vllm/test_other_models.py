@@ -1,4 +1,4 @@
-"""DeepSeek-VL2 and Phi-3-vision on a real vLLM, without weights: are requests taken and answered?"""
+"""DeepSeek-VL2 and Phi-3-vision on a real vLLM, without weights: are they asked and answered?"""
 
 from __future__ import annotations
 
