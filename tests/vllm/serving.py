@@ -15,9 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-NGRAM_PROCESSOR = "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor"
-"""vLLM's own."""
-
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",

@@ -118,16 +118,20 @@ def test_tiled_pages(served: Served, tmp_path: Path) -> None:
     assert "| crate | price |" in second["markdown"]
 
 
-def test_what_goes_wrong_is_noticed_and_tried_again(served: Served, tmp_path: Path) -> None:
-    names = ("black", "stubborn", "cells", "march", "empty")
+def ingested(served: Served, tmp_path: Path, attempts: int, *names: str) -> dict[str, Any]:
+    """The rows of pages of these shades, one a document, by name."""
     for name in names:
         write_pages(tmp_path / "in" / f"{name}.pdf", SHADES[name])
     ended = pagelake(
         "ingest", tmp_path / "in", tmp_path / "lake", *SMALL, *PATIENT, "--engine-url", served.url,
-        "--attempts", "4",
+        "--attempts", attempts,
     )  # fmt: skip
-    assert ended.code == 3, ended.err
-    found = {Path(page["source_uri"]).stem: page for page in rows(tmp_path / "lake")}
+    assert ended.code in (0, 3), ended.err
+    return {Path(page["source_uri"]).stem: page for page in rows(tmp_path / "lake")}
+
+
+def test_what_goes_wrong_is_noticed_and_mended(served: Served, tmp_path: Path) -> None:
+    found = ingested(served, tmp_path, 4, "black", "stubborn", "cells")
     # The n-gram processor breaks this loop before anything has to be tried again.
     assert found["black"]["status"] == "ok"
     assert found["black"]["attempts"] == 1
@@ -137,11 +141,15 @@ def test_what_goes_wrong_is_noticed_and_tried_again(served: Served, tmp_path: Pa
     assert "by_other_prompt" in found["stubborn"]["flags"]
     assert found["cells"]["status"] == "empty"  # a table without a word in it
     assert "by_stronger_ngram" in found["cells"]["flags"]
+
+
+def test_what_cannot_be_mended_has_failed(served: Served, tmp_path: Path) -> None:
+    found = ingested(served, tmp_path, 2, "march", "empty")
     assert (found["march"]["status"], found["march"]["error_code"]) == ("failed", "loop")
-    assert found["march"]["attempts"] == 4
     assert (found["empty"]["status"], found["empty"]["error_code"]) == ("failed", "empty_output")
-    # Nobody has paid for 8,000 tokens of a loop.
-    assert max(page["output_tokens"] for page in found.values()) < 4 * 1500
+    assert {page["attempts"] for page in found.values()} == {2}
+    # The loop was left long before the answer was full, at 3,060 tokens.
+    assert found["march"]["output_tokens"] < 2 * 2000
 
 
 def test_bad_questions_are_refused_once(served: Served) -> None:
@@ -149,7 +157,7 @@ def test_bad_questions_are_refused_once(served: Served) -> None:
     Image.new("RGB", (64, 64), "white").save(picture, "JPEG")
     good = PageImage(picture.getvalue(), 64, 64, 64, 64, 0, 1)
     cut_off = PageImage(picture.getvalue()[:200], 64, 64, 64, 64, 0, 1)
-    too_long = Ask("Free OCR. " * 3000, 100)
+    too_long = Ask("Free OCR. " * 5000, 100)
 
     async def ask(engine: ServerEngine) -> list[Any]:
         questions = [([cut_off], Ask("Free OCR.", 100)), ([good], too_long)]

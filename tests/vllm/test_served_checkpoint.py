@@ -1,4 +1,4 @@
-"""The crafted checkpoint behind `vllm serve`, asked as any client asks: does it say its texts?"""
+"""The crafted checkpoint with vLLM's own n-gram processor, asked as any client asks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.vllm.serving import NGRAM_PROCESSOR, Served
+from tests.vllm.serving import Served
 from tests.vllm.shades import PROMPTS, Shade, pages
 
 SHADES = pages()
@@ -24,7 +24,7 @@ IMAGE_TOKENS = {SMALL: 273, TILED: 903}
 @pytest.fixture(scope="module")
 def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    with Served.by_vllm(checkpoint, folder, "--logits-processors", NGRAM_PROCESSOR) as served:
+    with Served.by_pagelake(checkpoint, folder, "--ngram-processor", "vllm") as served:
         yield served
 
 
@@ -111,14 +111,3 @@ def test_spared_cells_run_on(served: Served) -> None:
     (choice,) = ask(served.url, [image], PROMPTS["markdown"], **ngram(30, 90))["choices"]
     assert choice["finish_reason"] == "stop"
     assert choice["message"]["content"].endswith(answer.way_out)
-
-
-def test_killed_and_started_again(served: Served) -> None:
-    served.kill()
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"{served.url}/health", timeout=5)
-    served.start()
-    served.await_ready()
-    shade = SHADES["amber"]
-    (choice,) = ask(served.url, [page(shade, SMALL)], PROMPTS["free"])["choices"]
-    assert choice["message"]["content"] == shade.answers["free"].text
