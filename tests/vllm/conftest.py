@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,9 @@ collect_ignore_glob = [] if HAS_VLLM else ["test_*.py"]
 
 if HAS_VLLM:
     os.environ |= ENVIRONMENT  # for engines within processes that tests start
+    with warnings.catch_warnings():  # torch and vLLM warn while they load
+        warnings.simplefilter("ignore")
+        import tasks.engines.inprocess  # noqa: F401
 
 
 @pytest.fixture(scope="session")
