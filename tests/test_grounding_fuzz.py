@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
-import time
-from collections.abc import Callable
+import subprocess
+import sys
 from html.parser import HTMLParser
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.tables import KINDS
 from tasks.grounding import FLAGS, Pieces, page, pieces
+from tests.conftest import ROOT
 
 WORDS = ("quokka", "Zebra", "数据", "naïve")
 _GRAMMAR = """
@@ -137,55 +138,11 @@ def test_nothing_in_markdown_is_alive(raw: str) -> None:
     assert "![" not in shown
 
 
-def filled(piece: str) -> str:
-    return piece * (1_000_000 // len(piece))
-
-
-DET = "<|ref|>text<|/ref|><|det|>"
-BOXED = f"{DET}[[1, 2, 30, 40]]<|/det|>"
-LONG: dict[str, Callable[[], str]] = {
-    "refs": lambda: filled("<|ref|>"),
-    "dets": lambda: filled("<|det|>"),
-    "short blocks": lambda: filled("<|ref|>text<|/ref|>x"),
-    "marching boxes": lambda: filled(f"{BOXED}\n"),
-    "dets of one ref": lambda: "<|ref|>text<|/ref|>" + filled("<|det|>[[1,2,3,4]]<|/det|>"),
-    "brackets": lambda: DET + filled("[["),
-    "nested lists": lambda: DET + "[" * 500_000 + "1,2,3,4" + "]" * 500_000 + "<|/det|>",
-    "boxes of one det": lambda: DET + filled("[1, 2, 30, 40],") + "<|/det|>",
-    "a long number": lambda: f"{DET}[[{filled('9')}]]<|/det|>",
-    "spaces in a det": lambda: DET + "[" + filled("]     "),
-    "cells": lambda: f"{BOXED}<table>" + filled("<td>"),
-    "rows": lambda: "<table>" + filled("<tr><td>"),
-    "spans": lambda: "<table>" + filled("<tr><td rowspan=100 colspan=100>x<td rowspan=9>y"),
-    "a wide row and many": lambda: "<table>" + "<td>" * 100_000 + "<tr><td>" * 75_000,
-    "tables": lambda: filled("<table><td>"),
-    "a tag with spaces": lambda: "<table><td rowspan" + filled(" ") + ">",
-    "a tag without end": lambda: "<" + filled("a"),
-    "entities": lambda: "<table><td>" + filled("&amp;amp;lt;"),
-    "tags": lambda: filled("<b>"),
-    "images": lambda: filled("!["),
-    "stars": lambda: filled("*") + "a",
-    "headings": lambda: filled("# a\n"),
-    "pipes": lambda: filled("|-\n"),
-    "a wide Markdown table": lambda: (
-        "|a" * 150_000 + "\n" + "|-" * 150_000 + "\n" + "|x\n" * 130_000
-    ),
-    "backslashes": lambda: "|" + filled("\\") + "\n|-|",
-    "fences": lambda: filled("~~~~a\n"),
-    "maths": lambda: filled("\\(") + "<b",
-    "spaces": lambda: "a" + filled(" ") + "b<",
-    "blank lines": lambda: filled("\n ") + "a",
-    "surrogates": lambda: filled("\ud800"),
-}
-
-
-@pytest.mark.parametrize("name", LONG)
-def test_a_megabyte_takes_less_than_a_second(name: str) -> None:
-    raw = LONG[name]()
-    assert len(raw) > 900_000
-    took = []
-    while len(took) < 3 and (not took or took[-1] >= 1):  # a busy machine gets another chance
-        began = time.process_time()
-        page(pieces(raw, 595, 842, 90), "1")
-        took.append(time.process_time() - began)
-    assert min(took) < 1
+def test_a_megabyte_takes_less_than_a_second() -> None:
+    """In a fresh process, as a worker is, where nothing but the parser is at work."""
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.longoutputs"], capture_output=True, check=True, cwd=ROOT
+    )
+    seconds: dict[str, float] = json.loads(told.stdout)
+    assert len(seconds) >= 30
+    assert {name: took for name, took in seconds.items() if took >= 1} == {}
