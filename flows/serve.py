@@ -60,6 +60,6 @@ def _vllm() -> str:
     found = str(beside) if beside.exists() else shutil.which("vllm")
     if found is None:
         raise UsageError(
-            "vLLM is not installed here: pip install 'pagelake[vllm]' on the machine with the GPU"
+            "vLLM is not installed here: pip install 'vllm>=0.24,<0.34' where the GPU is"
         )
     return found

@@ -69,7 +69,7 @@ def vllm_version() -> str:
         return version("vllm")
     except PackageNotFoundError:
         raise UsageError(
-            "vLLM is not installed here: pip install 'pagelake[vllm]', or use --engine-url"
+            "vLLM is not installed here: pip install 'vllm>=0.24,<0.34', or use --engine-url"
         ) from None
 
 
