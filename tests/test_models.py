@@ -111,7 +111,7 @@ def test_flags_of_vllm_serve() -> None:
 
 
 def test_api_servers_for_gpus() -> None:
-    assert [api_servers(gpus) for gpus in (1, 2, 8)] == [1, 2, 5]
+    assert [api_servers(gpus) for gpus in (1, 2, 8)] == [1, 2, 6]
 
 
 def shouting(raw: str, width_pt: float, height_pt: float, turn: int) -> Pieces:

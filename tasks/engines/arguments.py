@@ -21,8 +21,8 @@ VLLM_NGRAM = "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor
 _STREAM_INTERVAL = 32
 """Tokens a piece of a streamed answer: a page of 1,000 tokens costs 32 messages, not 1,000."""
 
-_PAGES_A_SECOND_A_GPU = 10.0  # three times what an H100 is known to read, see the README
-_PAGES_A_SECOND_AN_API_SERVER = 17.0  # at 58 ms of CPU for a page rendered to the grid
+_PAGES_A_SECOND_A_GPU = 10.0  # three times what is reported of an H100 with DeepSeek-OCR
+_PAGES_A_SECOND_AN_API_SERVER = 14.0  # as `make bench-vllm` prints for pages of ours
 
 
 def engine_arguments(profile: Profile, settings: EngineSettings) -> dict[str, Any]:
