@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from schemas.errors import DocumentError
 from schemas.records import PageImage, PageRef, Reading
 from tasks import worker
 from tasks.check import Complaint, complaint, least_bad
@@ -92,11 +93,14 @@ class ModelRecognizer:
             for rung in ladder(self._asked, tried[0].complaint, first):
                 if len(tried) >= self._limits.attempts:
                     break
-                suited = await self._image(rung, ref, image)
-                if suited is None:
-                    continue
-                turn, picture = suited
-                tried.append(await self._try(rung, picture, turn))
+                try:
+                    suited = await self._image(rung, ref, image)
+                    if suited is None:
+                        continue
+                    turn, picture = suited
+                    tried.append(await self._try(rung, picture, turn))
+                except DocumentError:
+                    continue  # the answers there are must not be lost over one that failed
                 if tried[-1].complaint is None:
                     break
         return _best(tried)

@@ -349,6 +349,18 @@ def test_if_nothing_helps_the_page_has_failed_and_keeps_its_text(
     assert {question.body["temperature"] for question in stand_in.asked} == {0.0, 0.3}
 
 
+def test_a_try_that_fails_does_not_lose_the_answers_before_it(
+    pagelake: Command, stand_in: StandIn, tmp_path: Path
+) -> None:
+    said = iter([Said(LOOP, "length")])
+    stand_in.answer = lambda _: next(said, Said("no more of this", status=400))
+    ended, page = read_one(pagelake, stand_in, tmp_path)
+    assert ended.code == 3
+    assert (page["error_code"], page["attempts"]) == ("loop", 1)
+    assert "It begins well." in page["text"]
+    assert len(stand_in.asked) >= 4
+
+
 def test_fewer_attempts_if_asked_for(pagelake: Command, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.answer = lambda _: Said(LOOP, "length")
     read_one(pagelake, stand_in, tmp_path, "--attempts", "2")
