@@ -126,7 +126,7 @@ def ingest(as_json: bool, **given: Any) -> None:
 def plan(as_json: bool, **given: Any) -> None:
     """Show what `ingest SOURCE DEST` would read, and do nothing."""
     settings = _settings(PlanSettings, given)
-    from flows.ingest import run_plan
+    from flows.plan import run_plan
     from flows.show import show_plan
 
     planned = run_plan(settings)

@@ -7,29 +7,31 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, TypeVar
 
 from flows.engines import Engines
+from flows.plan import check_recipe, listing_of, todos_of
 from flows.stopping import stop_signals
-from schemas.errors import Interrupted, RecipeMismatch, SourceError
+from schemas.errors import Interrupted
 from schemas.records import SourceObject
-from schemas.settings import IngestSettings, PlanSettings, Recipe
+from schemas.settings import IngestSettings, Recipe
 from tasks import plan
-from tasks.discover import discover
 from tasks.engines.choice import recipe_of
 from tasks.engines.meter import Meter
-from tasks.known import KnownDocuments, Todo
+from tasks.fetch import Fetcher
+from tasks.known import KnownDocuments
 from tasks.lock import LakeLock
-from tasks.mend import Mender
 from tasks.pipeline import SHARDS_AT_ONCE, Flow
 from tasks.pool import WorkerPool
 from tasks.progress import Tally, Watcher
 from tasks.readpage import PageReader
+from tasks.runs import new_run_id, open_runs, write_summary
 from tasks.samebytes import Originals
-from tasks.shardlog import ShardLog, orphans
-from tasks.shardreader import ShardReader
-from tasks.store import LocalStore
+from tasks.sources import Sources
+from tasks.store import Store
+from tasks.stores import prepare, store_of
+from tasks.work import do_job
 
 T = TypeVar("T")
 
@@ -54,48 +56,17 @@ def run_ingest(settings: IngestSettings, watcher: Watcher, meter: Meter | None =
         RunError: the run failed or was interrupted; what it had committed stands.
     """
     recipe = recipe_of(settings)
-    listing = _listing(settings)
-    store = LocalStore(settings.dest)
-    store.prepare()
-    run_id = plan.new_run_id()
+    sources = Sources(settings.storage_option)
+    listing = listing_of(settings, sources)
+    store = store_of(settings.dest, settings.storage_option)
+    prepare(store, settings.single_writer)
+    run_id = new_run_id(store)
     with LakeLock(store, run_id, settings.take_over_after, settings.wait) as lock:
         store.sweep()
-        run = _Run(settings, recipe, watcher, store, lock, meter)
+        run = _Run(settings, recipe, watcher, store, lock, meter, sources)
         asyncio.run(run.bring_up_to_date(listing, run_id))
-    summary = run.tally.summary(run_id) | {"finished": not plan.open_runs(store)}
+    summary = run.tally.summary(run_id) | {"finished": not open_runs(store)}
     return Outcome(summary, tuple(run.tally.failures), run.tally.any_failed)
-
-
-def run_plan(settings: PlanSettings) -> dict[str, Any]:
-    """What `run_ingest` would read; nothing is written.
-
-    Raises:
-        UsageError: as `run_ingest`.
-    """
-    count = 0
-
-    def counted() -> Iterator[SourceObject]:
-        nonlocal count
-        for found in _listing(settings):
-            count += 1
-            yield found
-
-    recipe = recipe_of(settings)
-    store = LocalStore(settings.dest)
-    new = again = size = 0
-    with KnownDocuments(store) as known:
-        _check_recipe(known, recipe, settings)
-        for todo in _todo(known, counted(), recipe, settings):
-            new, again = new + (todo.stored is None), again + (todo.stored is not None)
-            size += todo.document.size_bytes
-    return {
-        "listed": count,
-        "new": new,
-        "again": again,
-        "bytes": size,
-        "unfinished_runs": plan.open_runs(store),
-        "recipe": {"recipe_id": recipe.recipe_id, **recipe.model_dump(exclude_none=True)},
-    }
 
 
 class _Run:
@@ -106,11 +77,13 @@ class _Run:
         settings: IngestSettings,
         recipe: Recipe,
         watcher: Watcher,
-        store: LocalStore,
+        store: Store,
         lock: LakeLock,
         meter: Meter | None,
+        sources: Sources,
     ) -> None:
         self._meter = meter
+        self._sources = sources
         self._settings, self._recipe, self._watcher = settings, recipe, watcher
         self._store, self._lock = store, lock
         self._stopping = asyncio.Event()
@@ -123,10 +96,11 @@ class _Run:
         under_way = self._under_way
         with (
             WorkerPool(settings.processes) as pool,
+            Fetcher(self._sources, settings.max_document_bytes) as self._fetcher,
             stop_signals(self._stopping, pool, lambda: _give_up(under_way)) as received,
         ):
             async with Engines(settings, pool, self._meter) as engines:
-                for begun in plan.open_runs(store):
+                for begun in open_runs(store):
                     with KnownDocuments(store) as known:
                         segments = plan.read_segments(store, begun)
                         await self._finish(begun, segments, known, pool, engines)
@@ -146,8 +120,8 @@ class _Run:
         """Plan what the lake does not know, as the listing comes in, and read it."""
         settings, recipe = self._settings, self._recipe
         with KnownDocuments(self._store) as known:
-            _check_recipe(known, recipe, settings)
-            todos = _todo(known, listing, recipe, settings)
+            check_recipe(known, recipe, settings)
+            todos = todos_of(known, listing, recipe, settings)
             first = await asyncio.to_thread(next, todos, None)
             if first is None:
                 return
@@ -176,25 +150,16 @@ class _Run:
         if first is None:
             return
         flow = await self._flow(first, known, pool, engines)
+        done = await asyncio.to_thread(plan.done_jobs, self._store, run_id)
         jobs = (job for segment in chain([first], segments) for job in segment.jobs)
+        missing = (job for job in jobs if job.name not in done)
         complete = await _overlapping(
-            lambda job: self._do(flow, run_id, job), jobs, SHARDS_AT_ONCE, self._stopping
+            lambda job: do_job(flow, run_id, job), missing, SHARDS_AT_ONCE, self._stopping
         )
         if flow.lost is not None:
             raise flow.lost
         if complete:
-            plan.write_summary(self._store, run_id, self.tally.summary(run_id))
-
-    async def _do(self, flow: Flow, run_id: str, job: plan.Job) -> bool:
-        if plan.is_done(self._store, run_id, job):
-            return True
-        reader = Mender(flow, job.shard) if job.mends else ShardReader(flow, job.shard)
-        if not await reader.read():
-            return False
-        for key in orphans(self._store, job.shard, ShardLog(self._store, job.shard).entries):
-            self._store.delete(key)
-        plan.mark_done(self._store, run_id, job)
-        return True
+            write_summary(self._store, run_id, self.tally.summary(run_id))
 
     async def _flow(
         self, segment: plan.Segment, known: KnownDocuments, pool: WorkerPool, engines: Engines
@@ -213,6 +178,7 @@ class _Run:
             store=self._store,
             lock=self._lock,
             pool=pool,
+            fetcher=self._fetcher,
             reader=reader,
             describer=await engines.describer(segment.recipe),
             originals=Originals(known, segment.recipe.recipe_id),
@@ -263,36 +229,3 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _listing(settings: PlanSettings) -> Iterator[SourceObject]:
-    """The source's objects; the first is asked for here, so that an empty source shows at once."""
-    found = discover(settings.source, settings.include, settings.exclude, settings.dest)
-    first = next(found, None)
-    if first is None:
-        raise SourceError(
-            f"nothing to read in {settings.source}: no file matches; "
-            "check the folder and --include and --exclude"
-        )
-    return chain([first], found)
-
-
-def _todo(
-    known: KnownDocuments, listing: Iterator[SourceObject], recipe: Recipe, settings: PlanSettings
-) -> Iterator[Todo]:
-    return islice(known.todo(listing, recipe.recipe_id, settings.retry_failed), settings.limit)
-
-
-def _check_recipe(known: KnownDocuments, recipe: Recipe, settings: PlanSettings) -> None:
-    newest = known.newest_recipe()
-    if newest in (None, recipe.recipe_id) or settings.new_recipe:
-        return
-    told = ", ".join(
-        f"{name} {value}" for name, value in recipe.model_dump(exclude_none=True).items()
-    )
-    raise RecipeMismatch(
-        f"the lake was read by recipe {newest}, this run would use {recipe.recipe_id} "
-        f"({told}) and "
-        f"read {known.pages_of_other_recipes(recipe.recipe_id)} pages again; "
-        "pass --new-recipe to do that, or the options of the earlier run"
-    )

@@ -47,6 +47,13 @@ def show_plan(planned: dict[str, Any], to: TextIO) -> None:
         f"{planned['again']} to try again, {planned['bytes']:,} bytes to read",
         file=to,
     )
+    if (cost := planned["cost"]) is not None:
+        seconds = "" if cost["seconds"] is None else f", {_duration(cost['seconds'])}"
+        tokens = "" if cost["tokens"] is None else f", {cost['tokens']:,} tokens"
+        print(
+            f"about {cost['pages']:,} pages{seconds}{tokens}, as this lake went so far",
+            file=to,
+        )
     recipe = planned["recipe"]
     print(f"recipe {recipe['recipe_id']}: " + _pairs(recipe, "recipe_id"), file=to)
     for run_id in planned["unfinished_runs"]:
@@ -79,6 +86,13 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str, 
         for row in table:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print("  ".join(cells).rstrip(), file=to)
+
+
+def _duration(seconds: float) -> str:
+    for length, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {name}"
+    return f"{seconds:.0f} seconds"
 
 
 def _cell(value: Any) -> str:

@@ -9,6 +9,8 @@
     │   ├── LakeError         the destination cannot be read or written
     │   ├── LakeLocked        another run is writing to this lake
     │   ├── LockLost          another run took this lake over while we were writing
+    │   ├── ClaimHeld         another worker is reading this shard
+    │   ├── ClaimLost         another worker took this shard over
     │   ├── EngineLost        no engine answers, or the only one died
     │   └── Interrupted       Ctrl-C or SIGTERM: exit 130 or 143
     └── DocumentError         one document or page failed: a row with a code, never the end of a run
@@ -21,6 +23,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 __all__ = [
+    "ClaimHeld",
+    "ClaimLost",
     "DocumentError",
     "EngineLost",
     "ErrorCode",
@@ -115,6 +119,14 @@ class LakeLocked(RunError):
 
 class LockLost(RunError):
     """Another writer has taken the lake over; nothing more may be committed by this one."""
+
+
+class ClaimHeld(RunError):
+    """Another worker is reading the shard."""
+
+
+class ClaimLost(RunError):
+    """Another worker has taken the shard over."""
 
 
 class EngineLost(RunError):

@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 class SourceObject:
     """One object that the listing of the source gave.
 
-    `version` changes whenever the object does: size and modification time of a local file.
+    `version` changes whenever the object does: its ETag, or size and time of a local file.
     """
 
     uri: str
@@ -27,13 +27,18 @@ class SourceObject:
 
 @dataclass(frozen=True, slots=True)
 class PlannedDocument:
-    """A source object that this run is to read; `runs` says how many runs have tried before."""
+    """A source object that this run is to read; `runs` says how many runs have tried before.
+
+    The members of an archive are told in the same way, once it has been opened. `replaces` is the
+    `documents` object with a row of this document that goes when it has been read anew.
+    """
 
     document_id: str
     uri: str
     version: str
     size_bytes: int
     runs: int = 0
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +195,22 @@ class PageResult:
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
 
+Place = tuple[int, int]
+"""Where a document stands in its shard: the planned document's index, and the member of it.
+
+A document that is no archive is member 0 of itself. The members of an archive count from 0, and
+behind the last one stands the archive itself, which has no pages.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """What one part holds of one document: its pages `first_page` to `last_page`.
 
     `last_page` is `first_page - 1` where the document has no pages. The counts are of this extent.
+    `closes` says that nothing more follows of the planned document: it is false for the members of
+    an archive. Those have an address and a size of their own, and `container_sha256` says of which
+    content they are members.
     """
 
     index: int
@@ -209,8 +225,24 @@ class Extent:
     error_message: str | None
     started_at: datetime
     finished_at: datetime
+    member: int = 0
+    closes: bool = True
+    uri: str | None = None
+    container_sha256: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its document stands in the shard."""
+        return (self.index, self.member)
 
     @property
     def complete(self) -> bool:
         """Whether the document ends with this extent."""
         return self.last_page >= self.facts.page_count
+
+    @property
+    def next_page(self) -> tuple[Place, int]:
+        """The place and the page that follow."""
+        if not self.complete:
+            return self.place, self.last_page + 1
+        return ((self.index + 1, 0) if self.closes else (self.index, self.member + 1)), 1

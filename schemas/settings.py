@@ -63,8 +63,18 @@ class ServeSettings(EngineSettings):
 class PlanSettings(EngineSettings):
     """What decides which documents are read, and how."""
 
-    source: str = Field(description="Folder or file to read documents from.")
-    dest: str = Field(description="Folder of the lake; made if it does not exist.")
+    source: str = Field(
+        description="Folder, s3:// (gs://, az://) prefix, single document, or manifest (.txt, "
+        ".parquet) to read documents from."
+    )
+    dest: str = Field(description="Folder or s3:// address of the lake; made if it is not there.")
+    storage_option: tuple[str, ...] = Field(
+        (),
+        description="KEY=VALUE for object stores, e.g. endpoint_url=…, region=…, profile=…, "
+        "anon=true, requester_pays=true, sse=aws:kms; with source. or dest. before KEY for one "
+        "side (again for more).",
+        repr=False,
+    )
     engine: Literal["auto", "rapidocr", "vllm", "server"] = Field(
         "auto",
         description="What reads pages that have no trustworthy text of their own. auto: server if "
@@ -124,6 +134,13 @@ class IngestSettings(PlanSettings):
     max_pages: int | None = Field(
         None, ge=1, description="Stop cleanly after about this many pages; the next run goes on."
     )
+    mark_deleted: bool = Field(
+        False, description="Note in deleted_at the documents that are gone from the source."
+    )
+    single_writer: bool = Field(
+        False,
+        description="Write to a store without conditional writes; nobody else may write meanwhile.",
+    )
     wait: bool = Field(False, description="If another run is writing to the lake, wait for it.")
     take_over_after: float = Field(
         60.0, ge=5, description="Seconds of silence after which a lock of another host is broken."
@@ -153,6 +170,12 @@ class IngestSettings(PlanSettings):
     )
     max_document_bytes: int = Field(
         2 * 1024**3, ge=1, description="Larger documents fail with too_large, unread."
+    )
+    max_archive_members: int = Field(
+        100_000, ge=1, description="Most documents that are read of one archive."
+    )
+    max_archive_bytes: int = Field(
+        64 * 1024**3, ge=1, description="Most bytes that one archive may unpack to."
     )
     shard_documents: int = Field(1000, ge=1, description="Most documents a shard.")
     shard_bytes: int = Field(2 * 1024**3, ge=1, description="Most bytes of documents a shard.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from schemas.errors import TRANSIENT
-from schemas.records import DocumentFacts, Extent, PageResult, Shard
+from schemas.records import DocumentFacts, Extent, PageResult, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,31 @@ class Draft:
     extents: tuple[Extent, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A document as it stands in its shard; the last two fields as in `Extent`."""
+
+    place: Place
+    document_id: str
+    source_uri: str
+    facts: DocumentFacts
+    closes: bool = True
+    container_sha256: str | None = None
+
+    @property
+    def next(self) -> Place:
+        """The place of the document that follows."""
+        index, member = self.place
+        return (index + 1, 0) if self.closes else (index, member + 1)
+
+
+class Disagreement(Exception):
+    """Another writer has committed other content of a document than the one opened here."""
+
+
 @dataclass(slots=True)
 class _Opened:
-    facts: DocumentFacts
+    standing: Standing
     started_at: datetime
     pages: dict[int, PageResult] = field(default_factory=dict)
 
@@ -28,28 +50,37 @@ class _Opened:
 class Collector:
     """Holds what is finished but not committed, by document and page.
 
-    `position` is the first page that is not in the log: index of the document, page number.
+    Args:
+        last: the extent that the log ends with; what follows it must be of the same content.
     """
 
-    def __init__(self, shard: Shard, position: tuple[int, int]) -> None:
-        self._shard = shard
-        self._documents: dict[int, _Opened] = {}
-        self.position = position
+    def __init__(self, last: Extent | None) -> None:
+        self._documents: dict[Place, _Opened] = {}
+        self._last = last
 
-    def opened(self, index: int, facts: DocumentFacts) -> None:
+    @property
+    def position(self) -> tuple[Place, int]:
+        """The first page that is not in the log: the place of its document, page number."""
+        return self._last.next_page if self._last else ((0, 0), 1)
+
+    def opened(self, standing: Standing) -> None:
         """A document's facts are known; its pages may follow in any order.
 
         Whatever lies before `position` is in the log, by another writer, and is not kept.
-        """
-        if index < self.position[0]:
-            return
-        self._documents[index] = _Opened(facts, datetime.now(UTC))
 
-    def finished(self, index: int, page: PageResult) -> None:
-        """A page is done, well or not."""
-        if (index, page.page_number) < self.position:
+        Raises:
+            Disagreement: the log breaks off in another content of it.
+        """
+        if standing.place < self.position[0]:
             return
-        self._documents[index].pages[page.page_number] = page
+        self._expect(standing)
+        self._documents[standing.place] = _Opened(standing, datetime.now(UTC))
+
+    def finished(self, place: Place, page: PageResult) -> None:
+        """A page is done, well or not."""
+        if (place, page.page_number) < self.position:
+            return
+        self._documents[place].pages[page.page_number] = page
 
     def pages_held(self) -> int:
         """Pages that are finished and not committed."""
@@ -66,50 +97,72 @@ class Collector:
         """
         pages: list[PageResult] = []
         extents: list[Extent] = []
-        index, first = self.position
+        place, first = self.position
         room = most_pages
-        while room > 0 and (opened := self._documents.get(index)) is not None:
+        while room > 0 and (opened := self._documents.get(place)) is not None:
             last = first
             while last - first < room and last in opened.pages:
                 last += 1
-            count = opened.facts.page_count
+            count = opened.standing.facts.page_count
             if last == first and first <= count:
                 break
             held = [opened.pages[number] for number in range(first, last)]
             pages += held
-            extents.append(_extent(index, self._shard, opened, first, held))
+            extents.append(extent_of(opened.standing, first, held, opened.started_at))
             room -= max(len(held), 1)
             if last <= count:
                 break
-            index, first = index + 1, 1
+            place, first = opened.standing.next, 1
         return Draft(tuple(pages), tuple(extents))
 
-    def committed_up_to(self, position: tuple[int, int]) -> None:
-        """Forget everything before `position`: it is in the log, by whomever."""
-        self.position = position
-        index, page_number = position
-        for done in [known for known in self._documents if known < index]:
+    def committed_up_to(self, last: Extent) -> None:
+        """Forget everything up to the extent that the log ends with, by whomever.
+
+        Raises:
+            Disagreement: another writer's, and it breaks off in other content than what is held.
+        """
+        self._last = last
+        place, page_number = self.position
+        for done in [known for known in self._documents if known < place]:
             del self._documents[done]
-        if index in self._documents:
-            held = self._documents[index].pages
+        if place in self._documents:
+            held = self._documents[place].pages
             for number in [number for number in held if number < page_number]:
                 del held[number]
+        for opened in self._documents.values():
+            self._expect(opened.standing)
+
+    def _expect(self, standing: Standing) -> None:
+        last = self._last
+        if last is None or last.index != standing.place[0]:
+            return
+        ours, theirs = standing.facts, last.facts
+        if last.place == standing.place and (
+            ours.content_sha256 != theirs.content_sha256 or ours.page_count != theirs.page_count
+        ):
+            raise Disagreement
+        if (
+            standing.container_sha256 is not None
+            and not last.closes
+            and (standing.container_sha256 != last.container_sha256)
+        ):
+            raise Disagreement
 
 
 def extent_of(
-    index: int,
-    document_id: str,
-    facts: DocumentFacts,
-    first_page: int,
-    pages: Sequence[PageResult],
-    started_at: datetime,
+    standing: Standing, first_page: int, pages: Sequence[PageResult], started_at: datetime
 ) -> Extent:
     """The extent that consecutive pages of one document make."""
     failures = [page for page in pages if page.status == "failed"]
     worst = min(failures, key=lambda page: page.error_code not in TRANSIENT, default=None)
+    facts = standing.facts
     return Extent(
-        index=index,
-        document_id=document_id,
+        index=standing.place[0],
+        member=standing.place[1],
+        closes=standing.closes,
+        uri=standing.source_uri if standing.container_sha256 else None,
+        container_sha256=standing.container_sha256,
+        document_id=standing.document_id,
         first_page=first_page,
         last_page=first_page + len(pages) - 1,
         facts=facts,
@@ -121,10 +174,3 @@ def extent_of(
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
-
-
-def _extent(
-    index: int, shard: Shard, opened: _Opened, first: int, pages: Sequence[PageResult]
-) -> Extent:
-    document_id = shard.documents[index].document_id
-    return extent_of(index, document_id, opened.facts, first, pages, opened.started_at)

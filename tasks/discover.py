@@ -1,75 +1,51 @@
-"""What the source holds, as a stream in the order of names."""
+"""What the source holds, as a stream: a folder, a bucket's prefix, one object, or a manifest."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from schemas.errors import SourceError
 from schemas.records import SourceObject
+from tasks.filesystem import protocol_of
+from tasks.manifest import addresses, is_manifest
+from tasks.sources import Sources
+
+_LOOKS_AT_ONCE = 32
 
 
 def discover(
-    source: str, include: Sequence[str], exclude: Sequence[str], lake: str
+    source: str, include: Sequence[str], exclude: Sequence[str], lake: str, sources: Sources
 ) -> Iterator[SourceObject]:
-    """Every file under a folder, or the one file that `source` names.
+    """Every object below an address, the one it names, or those that a manifest lists.
 
-    Left out, as Spark, Hive and pyarrow leave them out: folders whose name begins with `_` or `.`,
-    and files whose name begins with `.`; further the lake itself, if it lies inside the source.
+    A listing of any length goes by without sitting in memory. What is left out says
+    `Source.walk`.
 
     Args:
-        source: a folder or a file.
+        source: a folder, a prefix, an object; or a manifest: see `tasks.manifest`.
         include: globs, matched against the path below `source` and against the name alone; if
-            there are any, a file must match one.
-        exclude: globs of files to leave out.
-        lake: the destination.
+            there are any, an object must match one. The addresses of a manifest are matched whole.
+        exclude: globs of objects to leave out.
+        lake: the destination, which is no source.
+        sources: opens addresses.
 
     Raises:
-        SourceError: `source` does not exist or cannot be listed; raised before the first object.
+        SourceError: `source` does not exist or cannot be listed, or no further.
     """
-    root = Path(os.path.normpath(Path(source).absolute()))
-    if root.is_file():
-        return iter([_object(str(root))])
-    if not root.exists():
-        raise SourceError(f"there is no {source}; give a folder or a file that exists")
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        raise SourceError(f"cannot list {source}: {error.strerror}") from None
-    wanted = (
-        entry
-        for entry in _walk(str(root), os.path.realpath(lake))
-        if _matches(os.path.relpath(entry.path, root), include, exclude)
-    )
-    return (_object(entry.path) for entry in wanted)
+    found = sources.of(source).walk(source, lake)
+    if not is_manifest(source):
+        return (each for path, each in found if wanted(path, include, exclude))
+    named = addresses(source, sources)
+    return _looked_at((each for each in named if wanted(each, include, exclude)), sources)
 
 
-def local_version(stat: os.stat_result) -> str:
-    """The version of a local file: its size and the nanosecond it was last written."""
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
+def wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether the globs let a path through."""
 
-
-def _walk(folder: str, lake: str, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise SourceError(f"cannot list {folder}: {error.strerror}") from None
-    above = (*above, os.path.realpath(folder))
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if os.path.isdir(entry.path):  # False, not an error, for a link to itself
-            real = os.path.realpath(entry.path)
-            # A link to where we are would not end.
-            if not entry.name.startswith("_") and real != lake and real not in above:
-                yield from _walk(entry.path, lake, above)
-        elif entry.is_symlink() or entry.is_file():
-            yield entry
-
-
-def _matches(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     def hit(globs: Sequence[str]) -> bool:
         name = os.path.basename(path)
         return any(
@@ -82,9 +58,23 @@ def _matches(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return (not include or hit(include)) and not hit(exclude)
 
 
-def _object(path: str) -> SourceObject:
-    try:
-        stat = os.stat(path)
-    except OSError:  # a dangling link, or gone since: fetching it says so in the document's row
-        return SourceObject(uri=path, version="missing", size_bytes=0)
-    return SourceObject(uri=path, version=local_version(stat), size_bytes=stat.st_size)
+def _looked_at(named: Iterable[str], sources: Sources) -> Iterator[SourceObject]:
+    """The objects at some addresses, in their order, several looked at ahead."""
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as pool:
+        ahead: deque[Future[SourceObject]] = deque()
+        for address in named:
+            ahead.append(pool.submit(sources.of(address).look, address))
+            if len(ahead) >= _LOOKS_AT_ONCE:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def under(source: str) -> str:
+    """What the addresses of all objects below a source begin with."""
+    if protocol_of(source) is None:
+        root = os.path.normpath(os.path.abspath(source))
+        return root if os.path.isfile(root) else root.rstrip("/") + "/"
+    if not source.partition("://")[2]:
+        raise SourceError(f"{source} names no bucket")
+    return source

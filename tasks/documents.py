@@ -52,11 +52,18 @@ def open_document(document: LocalDocument) -> OpenDocument:
 
 
 def inspect(document: LocalDocument) -> DocumentFacts:
-    """What the document is and how many pages it has.
+    """What the document is and how many pages it has; of an archive, just that it is one.
 
     Raises:
         DocumentError: it cannot be opened, or has no pages.
     """
+    kind = media.media_type(document.path)
+    if kind in media.ARCHIVES:
+        return DocumentFacts(
+            content_sha256=document.content_sha256,
+            media_type=kind,
+            source_bytes=document.size_bytes,
+        )
     opened = open_document(document)
     metadata: dict[str, str] = {}
     if opened.picture is not None:

@@ -15,7 +15,9 @@ import pyarrow as pa
 from schemas.errors import TRANSIENT, PagelakeError
 from schemas.records import PlannedDocument, SourceObject
 from schemas.settings import document_id
-from tasks.store import LocalStore
+from schemas.tables import DOCUMENTS
+from tasks.lakefiles import document_files
+from tasks.store import Store
 
 MOST_RUNS = 3
 """So many runs try a document that fails for a reason which may pass."""
@@ -31,8 +33,10 @@ _LISTED = pa.schema(
 )
 _COLUMNS = (
     "document_id, source_uri, source_version, content_sha256, recipe_id, status, error_code, "
-    "page_count, pages_failed, runs, run_id, shard_id, ingest_date, finished_at"
+    "page_count, source_bytes, pages_failed, runs, run_id, shard_id, ingest_date, finished_at, "
+    "map_contains(metadata, 'members') AS is_archive"
 )
+_MEMORY = "512MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,24 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """A document to be read; `stored` if it has failed before and its rows are to be mended."""
+    """A document to be read; `stored` if it has failed before.
+
+    Its pages are then to be mended where they stand; if it has none (`anew`) it is read as if it
+    were new, and its old row goes.
+    """
 
     document: PlannedDocument
     stored: Stored | None
+    anew: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSoFar:
+    """Documents with pages, and their pages and bytes together."""
+
+    documents: int
+    pages: int
+    size_bytes: int
 
 
 class KnownDocuments:
@@ -60,25 +78,13 @@ class KnownDocuments:
     newest counts.
     """
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pagelake-")
         self._db = duckdb.connect(f"{self._folder.name}/known.duckdb")
-        self._db.execute("SET threads = 1")
-        files = [store.path(key) for key in store.keys("documents") if key.endswith(".parquet")]
-        if files:
-            self._db.execute(
-                f"CREATE TABLE known AS SELECT {_COLUMNS} "
-                "FROM read_parquet(?, hive_partitioning = true, union_by_name = true)",
-                [files],
-            )
-        else:
-            self._db.execute(
-                "CREATE TABLE known (document_id VARCHAR, source_uri VARCHAR, "
-                "source_version VARCHAR, content_sha256 VARCHAR, recipe_id VARCHAR, "
-                "status VARCHAR, error_code VARCHAR, page_count INT, pages_failed INT, runs INT, "
-                "run_id VARCHAR, shard_id VARCHAR, ingest_date DATE, finished_at TIMESTAMPTZ)"
-            )
-        self._db.execute("CREATE INDEX by_content ON known (content_sha256)")
+        self._db.execute(f"SET threads = 1; SET memory_limit = '{_MEMORY}'")
+        store.show(self._db, "stored", document_files(store), DOCUMENTS)
+        self._db.execute(f"CREATE TABLE known AS SELECT {_COLUMNS} FROM stored")
+        self._indexed = False
 
     def __enter__(self) -> KnownDocuments:
         return self
@@ -95,7 +101,7 @@ class KnownDocuments:
     def newest_recipe(self) -> str | None:
         """The recipe of the document that was finished last; None in an empty lake."""
         row = self._db.execute(
-            "SELECT recipe_id FROM known ORDER BY finished_at DESC, run_id DESC LIMIT 1"
+            "SELECT recipe_id FROM known ORDER BY run_id DESC, finished_at DESC LIMIT 1"
         ).fetchone()
         return row[0] if row else None
 
@@ -104,14 +110,24 @@ class KnownDocuments:
         row = self._db.execute(
             "SELECT coalesce(sum(page_count), 0) FROM (SELECT page_count FROM known WHERE "
             "source_uri NOT IN (SELECT source_uri FROM known WHERE recipe_id = ?) "
-            "QUALIFY row_number() OVER (PARTITION BY source_uri ORDER BY finished_at DESC) = 1)",
+            "QUALIFY row_number() OVER (PARTITION BY source_uri ORDER BY run_id DESC) = 1)",
             [recipe_id],
         ).fetchone()
         assert row is not None
         return int(row[0])
 
+    def read_so_far(self) -> ReadSoFar | None:
+        """What the lake's documents amount to; None if none has pages."""
+        row = self._db.execute(
+            "SELECT count(*), sum(page_count), sum(source_bytes) FROM known WHERE page_count > 0"
+        ).fetchone()
+        return ReadSoFar(*map(int, row)) if row and row[0] else None
+
     def same_bytes(self, content_sha256: str, recipe_id: str) -> Stored | None:
         """A document with this content that was read well under this recipe."""
+        if not self._indexed:  # only a run that reads something needs it
+            self._db.execute("CREATE INDEX by_content ON known (content_sha256)")
+            self._indexed = True
         row = (
             self._db.cursor()
             .execute(
@@ -145,7 +161,8 @@ class KnownDocuments:
         try:
             found = cursor.sql(
                 "SELECT l.document_id, l.uri, l.version, l.size_bytes, k.shard_id, k.run_id, "
-                "k.ingest_date, coalesce(k.runs, 0) AS runs "
+                "k.ingest_date, coalesce(k.runs, 0) AS runs, "
+                "k.document_id IS NULL OR (k.page_count = 0 AND NOT k.is_archive) AS anew "
                 "FROM listing l LEFT JOIN known k USING (document_id) "
                 f"WHERE k.document_id IS NULL OR ({again})"
             ).to_arrow_reader(_BATCH)
@@ -163,7 +180,7 @@ class KnownDocuments:
                         stored = Stored(
                             row["document_id"], row["shard_id"], row["run_id"], row["ingest_date"]
                         )
-                    yield Todo(document, stored)
+                    yield Todo(document, stored, row["anew"])
         except duckdb.Error:
             if failed:  # DuckDB hides what ended the listing
                 raise failed[0] from None

@@ -13,27 +13,41 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from schemas.errors import LakeError
-from schemas.records import Extent, PageRef, PageResult, PlannedDocument, Shard
+from schemas.errors import DocumentError, ErrorCode, LakeError
+from schemas.records import Extent, PageRef, PageResult, Place, PlannedDocument, Shard
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
-from tasks.collect import extent_of
-from tasks.pipeline import Flow, Opened
+from tasks.claim import Claim
+from tasks.collect import Standing, extent_of
+from tasks.media import ARCHIVES
+from tasks.opening import open_member
+from tasks.pipeline import Flow, Opened, failed
 from tasks.pool import Stopped
-from tasks.rows import blocks_table, documents_table, pages_table, parquet
+from tasks.rows import blocks_table, documents_table, pages_table, parquet, planned_of
 from tasks.shardlog import Entry, ShardLog, documents_key, entry_footer, put_blocks
-from tasks.store import Changed
+from tasks.store import Changed, read_rows, read_table
 
 
 class Mender:
-    """Mends the documents of one finished shard; `shard.documents` are those that failed."""
+    """Mends the documents of one finished shard; `shard.documents` are those that failed.
 
-    def __init__(self, flow: Flow, shard: Shard) -> None:
+    An archive stands for its members: those that failed are read again.
+    """
+
+    def __init__(self, flow: Flow, shard: Shard, claim: Claim) -> None:
         self._flow = flow
         self._shard = shard
+        self._claim = claim
         self._log = ShardLog(flow.store, shard)
-        self._wanted = {document.document_id: document for document in shard.documents}
+        wanted = {planned.document_id: number for number, planned in enumerate(shard.documents)}
+        # What is the shard's n-th document to the log is the m-th of those that failed.
+        self._numbers = {
+            extent.index: wanted[extent.document_id]
+            for entry in self._log.entries
+            for extent in entry.extents
+            if extent.closes and extent.document_id in wanted
+        }
+        self._archives: dict[int, Opened] = {}
 
     async def read(self) -> bool:
         """Read the failed pages again and rewrite their parts.
@@ -45,6 +59,10 @@ class Mender:
             entries = [await self._mended(entry) for entry in self._log.entries]
         except Stopped:
             return False
+        finally:
+            for archive in self._archives.values():
+                if archive.document is not None:
+                    self._flow.fetcher.release(archive.document)
         if any(entry is None for entry in entries):
             return False
         await asyncio.to_thread(self._rewrite_documents, [entry for entry in entries if entry])
@@ -52,15 +70,18 @@ class Mender:
 
     async def _mended(self, entry: Entry) -> Entry | None:
         """The entry with its failures read again; None if the run was asked to stop."""
-        tag = self._flow.store.read(entry.pages)[1]
-        pages = pq.read_table(self._flow.store.path(entry.pages), schema=PAGES)
+        data, tag = await asyncio.to_thread(self._flow.store.read, entry.pages)
+        pages = read_rows(data, PAGES)
         extents, again = list(entry.extents), list[PageResult]()
         for number, extent in enumerate(entry.extents):
-            planned = self._wanted.get(extent.document_id)
-            if planned is None or not (extent.pages_failed or extent.facts.error_code):
+            if extent.index not in self._numbers or extent.facts.media_type in ARCHIVES:
                 continue
-            opened = await self._flow.open(planned)
+            if not (extent.pages_failed or extent.facts.error_code):
+                continue
+            opened = await self._open(extent)
             results = await self._read_again(opened, extent, pages)
+            if opened.document is not None:
+                self._flow.fetcher.release(opened.document)
             if results is None:
                 return None
             again += results
@@ -68,6 +89,27 @@ class Mender:
         if extents == list(entry.extents):
             return entry
         return await asyncio.to_thread(self._rewrite_part, entry, tag, pages, extents, again)
+
+    async def _open(self, extent: Extent) -> Opened:
+        """The document of an extent, out of its archive if it is a member of one."""
+        planned = self._planned(extent)
+        if extent.container_sha256 is None:
+            return await self._flow.open(planned)
+        number = self._numbers[extent.index]
+        if number not in self._archives:
+            self._archives[number] = await self._flow.open(self._shard.documents[number])
+        archive = self._archives[number]
+        if archive.document is None:
+            return replace(archive, planned=planned)
+        if archive.document.content_sha256 != extent.container_sha256:
+            error = DocumentError(
+                ErrorCode.SOURCE_CHANGED, "the archive changed after its members were read"
+            )
+            return failed(planned, error)
+        return await open_member(self._flow, archive, archive.document, planned, extent.member)
+
+    def _planned(self, extent: Extent) -> PlannedDocument:
+        return planned_of(self._shard, replace(extent, index=self._numbers[extent.index]))
 
     async def _read_again(
         self, opened: Opened, extent: Extent, pages: pa.Table
@@ -116,11 +158,11 @@ class Mender:
         order = {extent.document_id: extent.index for extent in extents}
         keys = {(page.document_id, page.page_number) for page in again}
         pages = _merged(pages, pages_table(again, self._shard), keys, order)
-        blocks = pa.Table.from_pylist([], schema=BLOCKS)
+        blocks = BLOCKS.empty_table()
         if entry.blocks is not None:
-            blocks = pq.read_table(store.path(entry.blocks), schema=BLOCKS)
+            blocks = read_table(store, entry.blocks, BLOCKS)
         blocks = _merged(blocks, blocks_table(again, self._shard), keys, order)
-        self._flow.lock.check()
+        self._check()
         blocks_key = put_blocks(store, entry.pages, blocks)
         try:
             store.replace(entry.pages, parquet(pages, entry_footer(blocks_key, extents)), tag)
@@ -137,35 +179,51 @@ class Mender:
 
     def _rewrite_documents(self, entries: Sequence[Entry]) -> None:
         """Recompute the rows of the mended documents; the others stay as they are."""
-        found: dict[str, list[Extent]] = {}
+        found: dict[Place, list[Extent]] = {}
         for entry in entries:
             for extent in entry.extents:
-                found.setdefault(extent.document_id, []).append(extent)
+                if extent.index in self._numbers:
+                    ours = replace(extent, index=self._numbers[extent.index])
+                    found.setdefault(ours.place, []).append(ours)
         key = documents_key(self._shard)
-        tag = self._flow.store.read(key)[1]
-        old = pq.read_table(self._flow.store.path(key), schema=DOCUMENTS)
-        by_index = {number: found[each.document_id] for number, each in self._documents()}
-        new = documents_table(self._shard, by_index, self._flow.recipe_id)
-        mended = pa.array(list(self._wanted))
-        kept = old.filter(pc.invert(pc.is_in(old["document_id"], value_set=mended)))
-        self._flow.lock.check()
-        self._flow.store.replace(key, parquet(pa.concat_tables([kept, new])), tag)
-        for _, planned in self._documents():
-            extents = found[planned.document_id]
-            failed = sum(extent.pages_failed for extent in extents)
-            self._flow.tally.document(planned, extents[0].facts, failed)
+        data, tag = self._flow.store.read(key)
+        old = read_rows(data, DOCUMENTS)
+        new = documents_table(self._shard, found, self._flow.recipe_id)
+        mended = pc.is_in(old["document_id"], value_set=new["document_id"].combine_chunks())
+        self._check()
+        try:
+            kept = old.filter(pc.invert(mended))
+            self._flow.store.replace(key, parquet(pa.concat_tables([kept, new])), tag)
+        except Changed:
+            raise LakeError(
+                f"{key} was changed while its failed documents were read again; "
+                "run the command again"
+            ) from None
+        for extents in found.values():
+            planned = planned_of(self._shard, extents[0])
+            self._flow.tally.document(
+                planned, extents[0].facts, sum(extent.pages_failed for extent in extents)
+            )
 
-    def _documents(self) -> list[tuple[int, PlannedDocument]]:
-        return list(enumerate(self._shard.documents))
+    def _check(self) -> None:
+        self._flow.lock.check()
+        self._claim.check()
 
 
 def _mended_extent(
     opened: Opened, extent: Extent, pages: pa.Table, again: Sequence[PageResult]
 ) -> Extent:
     """An extent after some of its pages were read again, or its document opened at last."""
+    standing = Standing(
+        place=extent.place,
+        document_id=extent.document_id,
+        source_uri=opened.planned.uri,
+        facts=extent.facts,
+        closes=extent.closes,
+        container_sha256=extent.container_sha256,
+    )
     if extent.facts.error_code is not None:
-        facts, first = opened.facts, 1
-        return extent_of(extent.index, extent.document_id, facts, first, again, extent.started_at)
+        return extent_of(replace(standing, facts=opened.facts), 1, again, extent.started_at)
     new = {page.page_number: page for page in again}
     kept = pages.filter(pc.equal(pages["document_id"], extent.document_id))
     told = [
@@ -180,9 +238,7 @@ def _mended_extent(
         )
         for row in kept.select(_STATUS_COLUMNS).to_pylist()
     ]
-    return extent_of(
-        extent.index, extent.document_id, extent.facts, extent.first_page, told, extent.started_at
-    )
+    return extent_of(standing, extent.first_page, told, extent.started_at)
 
 
 _STATUS_COLUMNS = ["source_uri", "page_number", "status", "error_code", "error_message"]

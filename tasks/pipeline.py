@@ -10,20 +10,33 @@ the pool's.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from schemas.errors import DocumentError, EngineLost
-from schemas.records import DocumentFacts, LocalDocument, PageRef, PageResult, PlannedDocument
+from schemas.records import (
+    DocumentFacts,
+    LocalDocument,
+    PageRef,
+    PageResult,
+    Place,
+    PlannedDocument,
+)
 from schemas.settings import IngestSettings
 from tasks import worker
+from tasks.collect import Standing
 from tasks.describe import KEY, Describer
-from tasks.fetch import fetch
+from tasks.fetch import Fetcher
 from tasks.lock import LakeLock
+from tasks.media import ARCHIVES
 from tasks.pool import Stopped, WorkerPool
 from tasks.progress import Tally, Watcher
 from tasks.readpage import PageReader
 from tasks.samebytes import Originals
-from tasks.store import LocalStore
+from tasks.store import Store
+
+T = TypeVar("T")
 
 SHARDS_AT_ONCE = 2
 DOCUMENTS_AHEAD = 8
@@ -32,11 +45,34 @@ PARTS_HELD = 4
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A document as fetched and inspected; `document` is None if that failed."""
+    """A document as fetched and inspected; `document` is None if that failed.
+
+    `closes` and `container_sha256` are as in `Extent`: they tell members of archives.
+    """
 
     planned: PlannedDocument
     document: LocalDocument | None
     facts: DocumentFacts
+    place: Place = (0, 0)
+    closes: bool = True
+    container_sha256: str | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether there are documents in it."""
+        return self.document is not None and self.facts.media_type in ARCHIVES
+
+    @property
+    def standing(self) -> Standing:
+        """What the log is to know of it."""
+        return Standing(
+            place=self.place,
+            document_id=self.planned.document_id,
+            source_uri=self.planned.uri,
+            facts=self.facts,
+            closes=self.closes,
+            container_sha256=self.container_sha256,
+        )
 
 
 @dataclass(slots=True)
@@ -49,9 +85,10 @@ class Flow:
     says why there is no engine any more.
     """
 
-    store: LocalStore
+    store: Store
     lock: LakeLock
     pool: WorkerPool
+    fetcher: Fetcher
     reader: PageReader
     describer: Describer | None
     originals: Originals
@@ -74,20 +111,30 @@ class Flow:
         Raises:
             Stopped: the run is to end, or has no engine to describe the document any more.
         """
-        document: LocalDocument | None = None
         try:
-            document = await asyncio.to_thread(fetch, planned, self.settings.max_document_bytes)
+            document = await self.in_thread(lambda: self.fetcher.fetch(planned))
+        except DocumentError as error:
+            return failed(planned, error)
+        return await self.inspect(planned, document)
+
+    async def inspect(self, planned: PlannedDocument, document: LocalDocument) -> Opened:
+        """A document that is here already; as `open`."""
+        try:
             facts = await self.pool.run(self.settings.page_timeout, worker.inspect, document)
-            if self.describer is not None:
+            if self.describer is not None and facts.page_count:
                 described = await self.describer.describe(document, facts)
                 facts = replace(facts, metadata={**facts.metadata, KEY: described})
         except DocumentError as error:
-            sha = document.content_sha256 if document else None
-            return Opened(planned, None, _failed_facts(planned, error, sha))
+            self.fetcher.release(document)
+            return failed(planned, error, document.content_sha256)
         except EngineLost as lost:
             self._lose(lost)
             raise Stopped from None
         return Opened(planned, document, facts)
+
+    async def in_thread(self, step: Callable[[], T]) -> T:
+        """A step that waits for a disk or a network, in a thread of those kept for that."""
+        return await asyncio.get_running_loop().run_in_executor(self.fetcher.threads, step)
 
     async def read(self, ref: PageRef) -> PageResult | None:
         """A page; None if it was given up, because the run is to end or has no engine any more."""
@@ -126,12 +173,14 @@ class Flow:
         self.watcher.show(self.tally, self.pages_known)
 
 
-def _failed_facts(
-    planned: PlannedDocument, error: DocumentError, content_sha256: str | None
-) -> DocumentFacts:
-    return DocumentFacts(
+def failed(
+    planned: PlannedDocument, error: DocumentError, content_sha256: str | None = None
+) -> Opened:
+    """A document that cannot be opened, and why."""
+    facts = DocumentFacts(
         content_sha256=content_sha256,
         source_bytes=planned.size_bytes,
         error_code=error.code,
         error_message=error.message,
     )
+    return Opened(planned, None, facts)

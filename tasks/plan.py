@@ -2,23 +2,23 @@
 
 A segment is one object `_runs/<run_id>/plan-00001.json`, created only if absent, with the settings
 that bind whoever works on it. Work starts at the first segment; a run that dies while planning has
-planned less, and the next one lists again. A run is finished when it has a summary.
+planned less, and the next one lists again.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 
 from schemas.errors import LakeError
 from schemas.records import PlannedDocument, Shard
 from schemas.settings import IngestSettings, Recipe
 from schemas.tables import SCHEMA_VERSION
 from tasks.known import Stored, Todo
-from tasks.store import AlreadyExists, LocalStore
+from tasks.shardlog import documents_key
+from tasks.store import AlreadyExists, Store, keys
 
 _SHARDS_A_SEGMENT = 20
 _RUNS = "_runs"
@@ -35,6 +35,11 @@ class Job:
     shard: Shard
     mends: bool
 
+    @property
+    def name(self) -> str:
+        """Tells it from the other jobs of its run."""
+        return f"{'mend-' if self.mends else ''}{self.shard.shard_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -46,11 +51,6 @@ class Segment:
     jobs: tuple[Job, ...]
 
 
-def new_run_id() -> str:
-    """Sorts by time; different on every machine."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
 def shards(
     todos: Iterable[Todo], run_id: str, today: date, most_documents: int, most_bytes: int
 ) -> Iterator[Job]:
@@ -59,10 +59,10 @@ def shards(
     new: list[PlannedDocument] = []
     again: dict[Stored, list[PlannedDocument]] = {}
     for todo in todos:
-        if todo.stored is not None:
+        if todo.stored is not None and not todo.anew:
             again.setdefault(_shard_of(todo.stored), []).append(todo.document)
             continue
-        new.append(todo.document)
+        new.append(_anew(todo.document, todo.stored))
         size += todo.document.size_bytes
         if len(new) >= most_documents or size >= most_bytes:
             number += 1
@@ -76,7 +76,7 @@ def shards(
 
 
 def write_segments(
-    store: LocalStore, jobs: Iterable[Job], run_id: str, recipe: Recipe, settings: IngestSettings
+    store: Store, jobs: Iterable[Job], run_id: str, recipe: Recipe, settings: IngestSettings
 ) -> Iterator[Segment]:
     """Write the plan segment by segment; each is given as soon as it stands in the store."""
     number = 0
@@ -92,51 +92,38 @@ def write_segments(
         yield _write(store, number + 1, group, run_id, recipe, settings)
 
 
-def open_runs(store: LocalStore) -> list[str]:
-    """Runs that were planned and never finished, oldest first."""
-    return [
-        run_id
-        for run_id in store.folders(_RUNS)
-        if run_id != "tmp"
-        and not store.exists(f"{_RUNS}/{run_id}/summary.json")
-        and store.exists(f"{_RUNS}/{run_id}/plan-00001.json")
-    ]
-
-
-def read_segments(store: LocalStore, run_id: str) -> Iterator[Segment]:
+def read_segments(store: Store, run_id: str) -> Iterator[Segment]:
     """The plan of a run, as it was written.
 
     Raises:
         LakeError: it was written by a later version.
     """
-    for key in store.keys(f"{_RUNS}/{run_id}"):
-        if key.rpartition("/")[2].startswith("plan-"):
-            told = json.loads(store.read(key)[0])
-            if told["schema_version"] != SCHEMA_VERSION:
-                raise LakeError(
-                    f"run {run_id} was planned by another version of pagelake (lake schema "
-                    f"{told['schema_version']}, ours is {SCHEMA_VERSION}); finish it with that one"
-                )
-            yield _segment(told)
+    for key in keys(store, f"{_RUNS}/{run_id}/plan-"):
+        told = json.loads(store.read(key)[0])
+        if told["schema_version"] != SCHEMA_VERSION:
+            raise LakeError(
+                f"run {run_id} was planned by another version of pagelake (lake schema "
+                f"{told['schema_version']}, ours is {SCHEMA_VERSION}); finish it with that one"
+            )
+        yield _segment(told)
 
 
-def is_done(store: LocalStore, run_id: str, job: Job) -> bool:
-    """Whether a job of this run has been finished."""
-    return store.exists(_done_key(run_id, job))
+def done_jobs(store: Store, run_id: str) -> set[str]:
+    """The names of the jobs of this run that have been finished."""
+    prefix = f"{_RUNS}/{run_id}/done/"
+    return {key.removeprefix(prefix) for key in keys(store, prefix)}
 
 
-def mark_done(store: LocalStore, run_id: str, job: Job) -> None:
+def mark_done(store: Store, run_id: str, job: Job) -> None:
     """Note that a job is finished: its documents rows stand."""
-    store.put(_done_key(run_id, job), b"")
+    store.put(f"{_RUNS}/{run_id}/done/{job.name}", b"")
 
 
-def write_summary(store: LocalStore, run_id: str, summary: dict[str, object]) -> None:
-    """Close a run."""
-    store.put(f"{_RUNS}/{run_id}/summary.json", json.dumps(summary, indent=1).encode())
-
-
-def _done_key(run_id: str, job: Job) -> str:
-    return f"{_RUNS}/{run_id}/done/{'mend-' if job.mends else ''}{job.shard.shard_id}"
+def _anew(document: PlannedDocument, stored: Stored | None) -> PlannedDocument:
+    if stored is None:
+        return document
+    old = Shard(stored.shard_id, stored.run_id, stored.ingest_date, ())
+    return replace(document, replaces=documents_key(old))
 
 
 def _shard_of(stored: Stored) -> Stored:
@@ -144,7 +131,7 @@ def _shard_of(stored: Stored) -> Stored:
 
 
 def _write(
-    store: LocalStore,
+    store: Store,
     number: int,
     jobs: list[Job],
     run_id: str,

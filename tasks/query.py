@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from schemas.errors import LakeError, UsageError
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
-from tasks import lock, plan
-from tasks.store import LocalStore
+from tasks import lock
+from tasks.lakefiles import LakeFiles, lake_files
+from tasks.runs import open_runs
+from tasks.store import Store
+from tasks.stores import open_lake
 
+_TRIES = 5
 _SCHEMAS = {"documents": DOCUMENTS, "pages": PAGES, "blocks": BLOCKS}
 
 # A document being read shows its pages at once, unless an earlier version is there to be shown.
@@ -28,57 +31,62 @@ WHERE document_id IN (SELECT document_id FROM pages);
 """
 
 
-def connect(dest: str) -> duckdb.DuckDBPyConnection:
+def connect(dest: str, storage_option: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
     """A connection with the views `documents`, `pages`, `blocks` and, with history, `…_all`.
+
+    They show the lake as it is now. A compaction, a retry or `forget` that runs meanwhile can take
+    files away under them: connect again after it.
 
     Raises:
         LakeError: `dest` is no lake.
     """
-    if not (Path(dest) / "_runs").is_dir():
-        raise LakeError(f"{dest} is no lake; `pagelake ingest SOURCE {dest}` makes one")
-    store = LocalStore(dest)
+    store = open_lake(dest, storage_option)
+    return _views(store, lake_files(store))
+
+
+def run_query(
+    dest: str, query: str, storage_option: Sequence[str] = ()
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a query over the lake, as it was at one moment.
+
+    Raises:
+        UsageError: DuckDB does not understand the query.
+        LakeError: `dest` is no lake, or was rewritten again and again while it was read.
+    """
+    store = open_lake(dest, storage_option)
+    for _ in range(_TRIES):
+        files = lake_files(store)
+        failure: Exception | None = None
+        try:
+            with _views(store, files) as db:
+                result = db.execute(query)
+                answer = [column[0] for column in result.description or ()], result.fetchall()
+        except (duckdb.Error, OSError) as error:
+            failure = error
+        if lake_files(store).holds(files):
+            if failure is None:
+                return answer
+            raise UsageError(str(failure)) from None
+    raise LakeError(f"{dest} is being rewritten; ask again when that has ended")
+
+
+def _views(store: Store, files: LakeFiles) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect()
     db.execute("SET TimeZone = 'UTC'")
     for table, schema in _SCHEMAS.items():
-        # Blocks are listed after the pages that name them, so that no page is without its blocks.
-        files = [store.path(key) for key in store.keys(table) if key.endswith(".parquet")]
-        if files:
-            listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-            db.execute(
-                f"CREATE VIEW {table}_all AS SELECT * FROM "
-                f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"
-            )
-        else:
-            empty = schema.append(pa.field("ingest_date", pa.date32())).empty_table()
-            db.execute(f"CREATE TABLE {table}_all AS SELECT * FROM empty")
-            del empty
+        store.show(db, f"{table}_all", files.keys(table), schema)
     db.execute(_VIEWS)
     return db
 
 
-def run_query(dest: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of a query over the lake.
-
-    Raises:
-        UsageError: DuckDB does not understand the query.
-        LakeError: `dest` is no lake.
-    """
-    with connect(dest) as db:
-        try:
-            result = db.execute(query)
-            return [column[0] for column in result.description or ()], result.fetchall()
-        except duckdb.Error as error:
-            raise UsageError(str(error)) from None
-
-
-def lake_status(dest: str) -> dict[str, Any]:
+def lake_status(dest: str, storage_option: Sequence[str] = ()) -> dict[str, Any]:
     """What the lake holds, by the newest version of each document.
 
     Raises:
         LakeError: `dest` is no lake.
     """
-    store = LocalStore(dest)
-    with connect(dest) as db:
+    store = open_lake(dest, storage_option)
+    with _views(store, lake_files(store)) as db:
 
         def counts(query: str) -> dict[str, int]:
             return {str(name): int(count) for name, count in db.execute(query).fetchall()}
@@ -96,10 +104,10 @@ def lake_status(dest: str) -> dict[str, Any]:
             ),
             "recipes": counts("SELECT recipe_id, count(*) FROM documents GROUP BY 1 ORDER BY 1"),
         }
-    return found | {"unfinished_runs": plan.open_runs(store), "writer": _writer(store)}
+    return found | {"unfinished_runs": open_runs(store), "writer": _writer(store)}
 
 
-def _writer(store: LocalStore) -> dict[str, Any] | None:
+def _writer(store: Store) -> dict[str, Any] | None:
     try:
         holder = json.loads(store.read(lock.KEY)[0])
     except FileNotFoundError:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import TRANSIENT, ErrorCode
-from schemas.records import Block, DocumentFacts, Extent, PageResult, PlannedDocument, Shard
+from schemas.records import (
+    Block,
+    DocumentFacts,
+    Extent,
+    PageResult,
+    Place,
+    PlannedDocument,
+    Shard,
+)
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
+from tasks.media import ARCHIVES
 
 _ROW_GROUP_PAGES = 2_000
 _ROW_GROUP_BLOCKS = 50_000
@@ -42,15 +52,33 @@ def blocks_table(pages: Iterable[PageResult], shard: Shard) -> pa.Table:
 
 
 def documents_table(
-    shard: Shard, extents: Mapping[int, Sequence[Extent]], recipe_id: str
+    shard: Shard, extents: Mapping[Place, Sequence[Extent]], recipe_id: str
 ) -> pa.Table:
-    """The `documents` rows of a finished shard; `extents` by index of the document in the shard."""
-    rows = [
-        _document_row(planned, extents[index], recipe_id)
-        | {"run_id": shard.run_id, "shard_id": shard.shard_id}
-        for index, planned in enumerate(shard.documents)
-    ]
+    """The `documents` rows of the documents that stand in `extents`, in the order of their places.
+
+    An archive's own row follows those of its members, and fails with them.
+    """
+    rows: list[dict[str, Any]] = []
+    for place in sorted(extents):
+        first = extents[place][0]
+        row = _document_row(planned_of(shard, first), extents[place], recipe_id)
+        if first.closes and (place[1] > 0 or first.facts.media_type in ARCHIVES):
+            _fail_with(row, rows[len(rows) - place[1] :])
+        rows.append(row | {"run_id": shard.run_id, "shard_id": shard.shard_id})
     return pa.Table.from_pylist(rows, schema=DOCUMENTS)
+
+
+def planned_of(shard: Shard, extent: Extent) -> PlannedDocument:
+    """The document that an extent is of: as planned, or the member of an archive."""
+    planned = shard.documents[extent.index]
+    if extent.uri is None:
+        return planned
+    return replace(
+        planned,
+        document_id=extent.document_id,
+        uri=extent.uri,
+        size_bytes=extent.facts.source_bytes or 0,
+    )
 
 
 def parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -103,7 +131,7 @@ def _document_row(
 ) -> dict[str, Any]:
     facts: DocumentFacts = extents[0].facts
     failed = sum(extent.pages_failed for extent in extents)
-    whole_fails = facts.error_code is not None or failed == facts.page_count
+    whole_fails = facts.error_code is not None or 0 < failed == facts.page_count
     # A reason that may pass stands before one that will not: it decides whether to try again.
     failures = [extent for extent in extents if extent.error_code]
     first = min(failures, key=lambda extent: extent.error_code not in TRANSIENT, default=None)
@@ -128,6 +156,17 @@ def _document_row(
         "started_at": min(extent.started_at for extent in extents),
         "finished_at": max(extent.finished_at for extent in extents),
     }
+
+
+def _fail_with(archive: dict[str, Any], members: Sequence[dict[str, Any]]) -> None:
+    """An archive with failures in it is to be tried again if one of them may pass."""
+    failed = [row for row in members if row["status"] != "ok"]
+    archive["metadata"] = [*archive["metadata"], ("members", str(len(members)))]
+    if failed and archive["error_code"] is None:
+        worst = min(failed, key=lambda row: row["error_code"] not in TRANSIENT)
+        archive["status"] = "partial"
+        archive["error_code"] = worst["error_code"]
+        archive["error_message"] = f"{len(failed)} of {len(members)} members have failures"
 
 
 def _block_row(page: PageResult, number: int, block: Block) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from schemas.errors import LakeError
 from schemas.records import DocumentFacts, PageResult, PlannedDocument, Shard
@@ -14,7 +13,7 @@ from schemas.tables import BLOCKS, PAGES
 from tasks.known import KnownDocuments, Stored
 from tasks.rows import pages_from
 from tasks.shardlog import ShardLog
-from tasks.store import LocalStore
+from tasks.store import Store, read_table
 
 
 @dataclass(slots=True)
@@ -68,7 +67,7 @@ class Originals:
 
 
 def copy_document(
-    store: LocalStore, original: Stored, planned: PlannedDocument
+    store: Store, original: Stored, planned: PlannedDocument
 ) -> tuple[DocumentFacts, list[PageResult]]:
     """The rows of a committed document under the name of another with the same bytes.
 
@@ -78,16 +77,16 @@ def copy_document(
     shard = Shard(original.shard_id, original.run_id, original.ingest_date, ())
     facts: DocumentFacts | None = None
     pages: list[PageResult] = []
-    wanted = [("document_id", "==", original.document_id)]
+    wanted = pc.field("document_id") == original.document_id
     for entry in ShardLog(store, shard).entries:
         extents = [each for each in entry.extents if each.document_id == original.document_id]
         if not extents:
             continue
         facts = extents[0].facts
-        rows = pq.read_table(store.path(entry.pages), filters=wanted, schema=PAGES)
-        blocks = pa.Table.from_pylist([], schema=BLOCKS)
+        rows = read_table(store, entry.pages, PAGES).filter(wanted)
+        blocks = BLOCKS.empty_table()
         if entry.blocks is not None:
-            blocks = pq.read_table(store.path(entry.blocks), filters=wanted, schema=BLOCKS)
+            blocks = read_table(store, entry.blocks, BLOCKS).filter(wanted)
         pages += pages_from(rows, blocks)
     if facts is None or len(pages) != facts.page_count:
         raise LakeError(
@@ -99,7 +98,7 @@ def copy_document(
 
 
 def _renamed(
-    store: LocalStore, page: PageResult, original: Stored, planned: PlannedDocument
+    store: Store, page: PageResult, original: Stored, planned: PlannedDocument
 ) -> PageResult:
     old, new = f"figures/{original.document_id}/", f"figures/{planned.document_id}/"
     figures = {

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import ErrorCode
-from schemas.records import DocumentFacts, Extent, PageResult, Shard
+from schemas.errors import ErrorCode, LakeError
+from schemas.records import DocumentFacts, Extent, PageResult, Place, Shard
 from tasks.rows import blocks_table, pages_table, parquet
-from tasks.store import AlreadyExists, LocalStore
+from tasks.store import AlreadyExists, Store, keys
 
 PART = "pagelake.part"
+_FOOTERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +43,46 @@ class Entry:
 class ShardLog:
     """The parts of one shard, read from the store when made, and appended to."""
 
-    def __init__(self, store: LocalStore, shard: Shard) -> None:
+    def __init__(self, store: Store, shard: Shard) -> None:
         self._store = store
         self._shard = shard
         self.entries: list[Entry] = []
+        self.contested = False
+        """Whether another writer has committed to the log since it was read."""
         self.refresh()
 
     def refresh(self) -> None:
         """Read the entries that are there but not yet known."""
-        while self._store.exists(key := self.pages_key(len(self.entries))):
-            self.entries.append(read_entry(self._store, key))
+        there = set(keys(self._store, self._stem()))
+        fresh: list[str] = []
+        while (key := self.pages_key(len(self.entries) + len(fresh))) in there:
+            fresh.append(key)
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
+            self.entries += pool.map(partial(read_entry, self._store), fresh)
 
     def pages_key(self, seq: int) -> str:
         """Where part `seq` is committed."""
-        return (
-            f"pages/ingest_date={self._shard.ingest_date}/{self._shard.shard_id}-{seq:04d}.parquet"
-        )
+        return f"{self._stem()}{seq:04d}.parquet"
 
-    def position(self) -> tuple[int, int]:
-        """The first page not in the log: index of its document in the shard, and page number."""
-        if not self.entries or not self.entries[-1].extents:
-            return (0, 1)
-        last = self.entries[-1].extents[-1]
-        return (last.index + 1, 1) if last.complete else (last.index, last.last_page + 1)
+    def position(self) -> tuple[Place, int]:
+        """The first page not in the log: the place of its document, and its number."""
+        last = self.last()
+        return last.next_page if last else ((0, 0), 1)
 
-    def facts(self, index: int) -> DocumentFacts | None:
-        """What the log has fixed about a document; None if no part touches it yet."""
-        extents = self.extents().get(index)
-        return extents[0].facts if extents else None
+    def last(self) -> Extent | None:
+        """The extent that the log ends with."""
+        return self.entries[-1].extents[-1] if self.entries else None
 
-    def extents(self) -> Mapping[int, list[Extent]]:
-        """All extents by index of their document."""
-        found: dict[int, list[Extent]] = {}
+    def extents(self) -> Mapping[Place, list[Extent]]:
+        """All extents by the place of their document."""
+        found: dict[Place, list[Extent]] = {}
         for entry in self.entries:
             for extent in entry.extents:
-                found.setdefault(extent.index, []).append(extent)
+                found.setdefault(extent.place, []).append(extent)
         return found
+
+    def _stem(self) -> str:
+        return f"pages/ingest_date={self._shard.ingest_date}/{self._shard.shard_id}-"
 
     def append(self, pages: Sequence[PageResult], extents: Sequence[Extent]) -> bool:
         """Commit the next part; the figures of its pages are written first.
@@ -93,6 +100,7 @@ class ShardLog:
         try:
             self._store.create(key, parquet(pages_table(pages, self._shard), footer))
         except AlreadyExists:
+            self.contested = True
             self.refresh()
             if blocks is not None and all(entry.blocks != blocks for entry in self.entries):
                 self._store.delete(blocks)
@@ -101,7 +109,7 @@ class ShardLog:
         return True
 
 
-def put_blocks(store: LocalStore, pages_key: str, table: pa.Table) -> str | None:
+def put_blocks(store: Store, pages_key: str, table: pa.Table) -> str | None:
     """Write the blocks object of a part under a name with its hash; None if there are none."""
     if not table.num_rows:
         return None
@@ -118,21 +126,16 @@ def entry_footer(blocks: str | None, extents: Sequence[Extent]) -> dict[str, str
     return {PART: json.dumps(told, default=_as_json)}
 
 
-def read_entry(store: LocalStore, key: str) -> Entry:
+def read_entry(store: Store, key: str) -> Entry:
     """The entry that a pages object is, from its footer alone."""
-    metadata = pq.read_metadata(store.path(key)).metadata or {}
+    with store.open(key) as file:
+        metadata = pq.read_metadata(file).metadata or {}
+    if PART.encode() not in metadata:
+        raise LakeError(f"{store.address}/{key} is no part of a pagelake lake; remove it")
     told = json.loads(metadata[PART.encode()])
     extents = tuple(_extent(extent) for extent in told["extents"])
     seq = int(key.removesuffix(".parquet").rpartition("-")[2])
     return Entry(seq, key, told["blocks"], extents)
-
-
-def orphans(store: LocalStore, shard: Shard, entries: Sequence[Entry]) -> Iterator[str]:
-    """Blocks objects of a shard that no entry names: left by a writer that died or lost a race."""
-    named = {entry.blocks for entry in entries}
-    for key in store.keys(f"blocks/ingest_date={shard.ingest_date}"):
-        if key.rpartition("/")[2].startswith(f"{shard.shard_id}-") and key not in named:
-            yield key
 
 
 def documents_key(shard: Shard) -> str:

@@ -1,7 +1,7 @@
 """One shard, from where its log ends to where the shard does.
 
     documents, a few opened ahead ─▶ pages in flight ─▶ collector ─▶ part
-                 pipeline.py           readpage.py       collect.py   shardlog.py
+                 opening.py            readpage.py       collect.py   shardlog.py
 
 Pages finish in any order; order is restored where a part is cut. What is finished and not committed
 is bounded, so that a slow page holds back the reading of others before it holds back memory.
@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from schemas.errors import ErrorCode
-from schemas.records import DocumentFacts, PageRef, PageResult, PlannedDocument, Shard
-from tasks.collect import Collector
+from schemas.records import DocumentFacts, LocalDocument, PageRef, PageResult, Place, Shard
+from tasks.claim import Claim
+from tasks.collect import Collector, Disagreement
 from tasks.known import Stored
-from tasks.pipeline import DOCUMENTS_AHEAD, PARTS_HELD, Flow, Opened
+from tasks.media import ARCHIVES
+from tasks.opening import Opener
+from tasks.orphans import remove_orphans
+from tasks.pipeline import PARTS_HELD, Flow, Opened
 from tasks.pool import Stopped
-from tasks.rows import documents_table, parquet
+from tasks.replaced import remove_rows
+from tasks.rows import documents_table, parquet, planned_of
 from tasks.samebytes import Original, copy_document
 from tasks.shardlog import ShardLog, documents_key
 from tasks.store import AlreadyExists
@@ -30,17 +35,40 @@ from tasks.store import AlreadyExists
 _POLL_SECONDS = 0.5
 
 
-class ShardReader:
-    """Reads one shard from where its log ends to where the shard does."""
+async def read_shard(flow: Flow, shard: Shard, claim: Claim) -> bool:
+    """Read what is missing of a shard, whoever else commits to it meanwhile, and tidy up.
 
-    def __init__(self, flow: Flow, shard: Shard) -> None:
+    Returns:
+        Whether the shard is complete; it is not if the run was asked to stop.
+    """
+    contested = claim.taken_over
+    while True:
+        reader = ShardReader(flow, shard, claim)
+        try:
+            complete = await reader.read()
+            break
+        except* Disagreement:  # another worker was quicker, with another state of a document
+            contested = True
+    if complete:
+        contested = contested or reader.log.contested
+        await asyncio.to_thread(remove_orphans, flow.store, shard, reader.log, contested)
+    return complete
+
+
+class ShardReader:
+    """Reads one shard, under a claim, from where its log ends to where the shard does."""
+
+    def __init__(self, flow: Flow, shard: Shard, claim: Claim) -> None:
         self._flow = flow
         self._shard = shard
-        self._log = ShardLog(flow.store, shard)
-        self._collector = Collector(shard, self._log.position())
+        self._claim = claim
+        self.log = ShardLog(flow.store, shard)
+        self._opener = Opener(flow, shard, claim, self.log.last())
+        self._collector = Collector(self.log.last())
         self._committing = asyncio.Lock()
         self._committed_at = time.monotonic()
         self._room = asyncio.Event()
+        self._unread = Counter[Place]()
 
     async def read(self) -> bool:
         """Read and commit what is missing.
@@ -48,72 +76,64 @@ class ShardReader:
         Returns:
             Whether the shard is complete; it is not if the run was asked to stop.
         """
-        for index, _ in self._completed(set(self._log.extents())):
-            self._settle(index)
+        for place, _ in self._completed(set(self.log.extents())):
+            self._settle(place)
         async with asyncio.TaskGroup() as group:
-            async for index, opened in self._open_ahead():
-                await self._begin_document(group, index, opened)
+            with suppress(Stopped):
+                async with aclosing(self._opener.documents()) as documents:
+                    async for opened in documents:
+                        await self._begin_document(group, opened)
+                        if self._claim.careful:
+                            await self._until_committed(opened.place)
         while await self._commit(everything=True):
             pass
-        if self._log.position() != (len(self._shard.documents), 1):
+        if self.log.position() != ((len(self._shard.documents), 0), 1):
             return False
         await asyncio.to_thread(self._write_documents)
         return True
 
-    async def _open_ahead(self) -> AsyncIterator[tuple[int, Opened]]:
-        """Documents in order, each with the next few already being opened."""
-        ahead: deque[tuple[int, asyncio.Task[Opened]]] = deque()
-        rest = iter(range(self._log.position()[0], len(self._shard.documents)))
-        try:
-            while not self._flow.stopping.is_set():
-                while len(ahead) < DOCUMENTS_AHEAD and (index := next(rest, None)) is not None:
-                    task = asyncio.create_task(self._flow.open(self._shard.documents[index]))
-                    ahead.append((index, task))
-                if not ahead:
-                    return
-                index, task = ahead.popleft()
-                yield index, await task
-        except Stopped:
-            return
-        finally:
-            for _, task in ahead:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
-
-    async def _begin_document(self, group: asyncio.TaskGroup, index: int, opened: Opened) -> None:
-        fixed = self._log.facts(index)
-        if fixed is not None:
-            await self._resume_document(group, index, opened, fixed)
+    async def _begin_document(self, group: asyncio.TaskGroup, opened: Opened) -> None:
+        place, first = self.log.position()
+        if place == opened.place and first > 1:
+            await self._resume_document(group, opened, self.log.extents()[place][0].facts)
         elif opened.document is None:
-            self._collector.opened(index, opened.facts)
+            self._collector.opened(opened.standing)
             await self._commit()
         else:
-            original = self._flow.originals.claim(
-                opened.document.content_sha256, self._stored(opened.planned)
-            )
-            if original.stored == self._stored(opened.planned):
-                await self._read_pages(group, index, opened, opened.facts, 1)
+            mine = self._stored(opened.planned.document_id)
+            original = self._flow.originals.claim(opened.document.content_sha256, mine)
+            if original.stored == mine:
+                await self._read_pages(group, opened, opened.document, 1)
             else:
-                group.create_task(self._copy(group, index, opened, original))
+                group.create_task(self._copy(group, opened, opened.document, original))
 
     async def _resume_document(
-        self, group: asyncio.TaskGroup, index: int, opened: Opened, fixed: DocumentFacts
+        self, group: asyncio.TaskGroup, opened: Opened, fixed: DocumentFacts
     ) -> None:
         """The rest of a document of which the log has a part: it must still be the same."""
-        first = self._log.position()[1]
-        if opened.facts.content_sha256 == fixed.content_sha256 and opened.document is not None:
-            await self._read_pages(group, index, opened, fixed, first)
+        first = self.log.position()[1]
+        same = opened.facts.content_sha256 == fixed.content_sha256
+        resumed = replace(opened, facts=fixed)
+        if same and opened.document is not None:
+            await self._read_pages(group, resumed, opened.document, first)
             return
+        if opened.document is not None:
+            self._flow.fetcher.release(opened.document)
         code = opened.facts.error_code or ErrorCode.SOURCE_CHANGED
         message = opened.facts.error_message or "the file changed after a part of it was read"
-        self._collector.opened(index, fixed)
+        self._collector.opened(resumed.standing)
         for number in range(first, fixed.page_count + 1):
             page = PageResult(opened.planned.document_id, opened.planned.uri, number, "failed")
-            self._collector.finished(index, replace(page, error_code=code, error_message=message))
+            page = replace(page, error_code=code, error_message=message)
+            self._collector.finished(opened.place, page)
         await self._commit()
 
     async def _copy(
-        self, group: asyncio.TaskGroup, index: int, opened: Opened, original: Original
+        self,
+        group: asyncio.TaskGroup,
+        opened: Opened,
+        document: LocalDocument,
+        original: Original,
     ) -> None:
         """A document whose content is being read under another name: wait for that, and copy."""
         self._flow.copies_waiting += 1
@@ -127,29 +147,27 @@ class ShardReader:
         finally:
             self._flow.copies_waiting -= 1
         if not original.good:
-            await self._read_pages(group, index, opened, opened.facts, 1)
+            await self._read_pages(group, opened, document, 1)
             return
+        self._flow.fetcher.release(document)
         facts, pages = await asyncio.to_thread(
             copy_document, self._flow.store, original.stored, opened.planned
         )
-        self._collector.opened(index, facts)
+        self._collector.opened(replace(opened, facts=facts).standing)
         self._flow.pages_found(len(pages))
         for page in pages:
-            self._collector.finished(index, page)
+            self._collector.finished(opened.place, page)
             self._flow.page_read()
         await self._commit()
 
     async def _read_pages(
-        self,
-        group: asyncio.TaskGroup,
-        index: int,
-        opened: Opened,
-        facts: DocumentFacts,
-        first: int,
+        self, group: asyncio.TaskGroup, opened: Opened, document: LocalDocument, first: int
     ) -> None:
-        assert opened.document is not None and facts.media_type is not None
-        self._collector.opened(index, facts)
+        facts = opened.facts
+        assert facts.media_type is not None
+        self._collector.opened(opened.standing)
         self._flow.pages_found(facts.page_count - first + 1)
+        self._unread[opened.place] = facts.page_count - first + 1
         for number in range(first, facts.page_count + 1):
             await self._until_there_is_room()
             await self._flow.window.acquire()
@@ -157,15 +175,21 @@ class ShardReader:
                 self._flow.window.release()
                 return
             self._flow.begin_page()
-            ref = PageRef(opened.planned.document_id, opened.document, facts.media_type, number)
-            group.create_task(self._read_page(index, ref))
+            ref = PageRef(opened.planned.document_id, document, facts.media_type, number)
+            group.create_task(self._read_page(opened.place, ref))
 
-    async def _read_page(self, index: int, ref: PageRef) -> None:
-        page = await self._flow.read(ref)
-        self._flow.window.release()
+    async def _read_page(self, place: Place, ref: PageRef) -> None:
+        try:
+            page = await self._flow.read(ref)
+        finally:
+            self._flow.window.release()
         if page is None:
             return
-        self._collector.finished(index, page)
+        self._unread[place] -= 1
+        if self._unread[place] == 0:
+            del self._unread[place]
+            self._flow.fetcher.release(ref.document)
+        self._collector.finished(place, page)
         self._flow.page_read()
         await self._commit()
 
@@ -175,6 +199,11 @@ class ShardReader:
             self._room.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _POLL_SECONDS)
+
+    async def _until_committed(self, place: Place) -> None:
+        while self._collector.position[0] <= place and not self._flow.stopping.is_set():
+            if not await self._commit(everything=True):
+                await asyncio.sleep(_POLL_SECONDS / 10)
 
     async def _commit(self, everything: bool = False) -> bool:
         """Cut a part and commit it, if there is a full one or it is time; whether one was."""
@@ -187,44 +216,53 @@ class ShardReader:
             full = len(draft.pages) >= self._flow.part_pages
             if not draft.extents or not (urgent or due or full):
                 return False
-            await asyncio.to_thread(self._flow.lock.check)
-            ours = await asyncio.to_thread(self._log.append, draft.pages, draft.extents)
-            self._collector.committed_up_to(self._log.position())
+            await asyncio.to_thread(self._check)
+            ours = await asyncio.to_thread(self.log.append, draft.pages, draft.extents)
+            last = self.log.last()
+            assert last is not None
+            self._collector.committed_up_to(last)
             self._committed_at = time.monotonic()
             self._room.set()
         if ours:
             for page in draft.pages:
                 self._flow.tally.page(page)
-        for index, failed in self._completed({extent.index for extent in draft.extents}):
-            facts = self._log.extents()[index][0].facts
-            self._flow.tally.document(self._shard.documents[index], facts, failed)
-            self._settle(index)
+        for place, failed in self._completed({extent.place for extent in draft.extents}):
+            extent = self.log.extents()[place][0]
+            self._flow.tally.document(planned_of(self._shard, extent), extent.facts, failed)
+            self._settle(place)
         return True
 
-    def _completed(self, indices: set[int]) -> list[tuple[int, int]]:
+    def _check(self) -> None:
+        self._flow.lock.check()
+        self._claim.check()
+
+    def _completed(self, places: Iterable[Place]) -> list[tuple[Place, int]]:
         """Those documents that are complete in the log, each with its number of failed pages."""
+        known = self.log.extents()
         return [
-            (index, sum(extent.pages_failed for extent in extents))
-            for index, extents in self._log.extents().items()
-            if index in indices and extents[-1].complete
+            (place, sum(extent.pages_failed for extent in known[place]))
+            for place in sorted(places)
+            if place in known and known[place][-1].complete
         ]
 
-    def _settle(self, index: int) -> None:
+    def _settle(self, place: Place) -> None:
         """A document is complete: others with its content may be copied from it, if it is good."""
-        extents = self._log.extents()[index]
+        extents = self.log.extents()[place]
         facts = extents[0].facts
-        if facts.content_sha256 is not None:
+        if facts.content_sha256 is not None and facts.media_type not in ARCHIVES:
             good = facts.error_code is None and not any(extent.pages_failed for extent in extents)
-            stored = self._stored(self._shard.documents[index])
+            stored = self._stored(extents[0].document_id)
             self._flow.originals.settle(facts.content_sha256, stored, good)
 
     def _write_documents(self) -> None:
         shard = self._shard
-        table = documents_table(shard, self._log.extents(), self._flow.recipe_id)
-        self._flow.lock.check()
+        table = documents_table(shard, self.log.extents(), self._flow.recipe_id)
+        self._check()
+        # Their failures stand elsewhere; gone first, so that no document has two rows.
+        remove_rows(self._flow.store, [each for each in shard.documents if each.replaces])
         with suppress(AlreadyExists):
             self._flow.store.create(documents_key(shard), parquet(table))
 
-    def _stored(self, planned: PlannedDocument) -> Stored:
+    def _stored(self, document_id: str) -> Stored:
         shard = self._shard
-        return Stored(planned.document_id, shard.shard_id, shard.run_id, shard.ingest_date)
+        return Stored(document_id, shard.shard_id, shard.run_id, shard.ingest_date)

@@ -1,23 +1,23 @@
-"""Objects that appear whole or not at all: the few operations that the lake's durability needs.
+"""What a lake stands on: the few operations on objects that its durability needs.
 
-A key is a path relative to the lake, with `/`. A tag stands for one state of an object, as an
-ETag does: `replace` and `delete` refuse if the object is no longer in that state.
+    localstore.py    a folder of this machine
+    s3store.py       a bucket, with conditional requests
+    fsspecstore.py   any other fsspec address, for a single writer
+
+A key is a path relative to the lake, with `/`. Objects appear whole or not at all. A tag stands for
+one state of an object, as an ETag does: `replace` and `delete` refuse if the object is no longer in
+that state. An operation that the store itself fails raises `LakeError`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
 
-from schemas.errors import LakeError
-
-_LEFT_BEHIND_SECONDS = 600
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 class AlreadyExists(Exception):
@@ -28,57 +28,37 @@ class Changed(Exception):
     """The object is gone or no longer in the state that the tag stands for."""
 
 
-class LocalStore:
-    """A lake in a folder of this machine.
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object as a listing tells of it. `version` changes whenever the content does."""
 
-    Files are written under `_runs/tmp` and linked into place: a link, unlike a rename, fails if
-    the name is taken. Compare-and-swap is serialised by `flock` on one file.
-    """
+    key: str
+    size_bytes: int
+    version: str
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()
 
-    def path(self, key: str) -> str:
-        """The file that holds the object, for readers that want a path."""
-        return str(self.root / key)
+class Store(Protocol):
+    """A lake's objects."""
 
-    def prepare(self) -> None:
-        """Make the folder and prove that it can be written.
+    address: str
+    """The lake as people write it: a folder, or `s3://bucket/prefix`."""
+
+    def prepare(self) -> bool:
+        """Make the lake's place, prove that it can be written; whether conditions are kept.
 
         Raises:
-            LakeError: the destination is a file, or cannot be created or written.
+            LakeError: it cannot be written.
         """
-        try:
-            self._tmp().mkdir(parents=True, exist_ok=True)
-            probe = self._write_tmp(b"")
-            probe.unlink()
-        except OSError as error:
-            raise LakeError(
-                f"cannot write to {self.root}: {error.strerror}; choose a folder you may write to"
-            ) from error
 
     def create(self, key: str, data: bytes) -> str:
         """Write a new object; its tag.
 
         Raises:
-            AlreadyExists: there is one under this key; it is left as it is.
+            AlreadyExists: there is another one under this key; it is left as it is.
         """
-        source = self._write_tmp(data)
-        target = self.root / key
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source, target)
-        except FileExistsError:
-            raise AlreadyExists(key) from None
-        finally:
-            source.unlink()
-        return _tag(data)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whether or not there is one: for content that its key determines."""
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self._write_tmp(data), target)
 
     def read(self, key: str) -> tuple[bytes, str]:
         """The object's bytes and its tag.
@@ -86,8 +66,13 @@ class LocalStore:
         Raises:
             FileNotFoundError: there is no such object.
         """
-        data = (self.root / key).read_bytes()
-        return data, _tag(data)
+
+    def open(self, key: str) -> BinaryIO:
+        """The object to be read in places, as a seekable file.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
 
     def replace(self, key: str, data: bytes, tag: str) -> str:
         """Write over an object that is still in the state `tag`; its new tag.
@@ -95,10 +80,6 @@ class LocalStore:
         Raises:
             Changed: it is not.
         """
-        with self._swapping():
-            self._expect(key, tag)
-            os.replace(self._write_tmp(data), self.root / key)
-        return _tag(data)
 
     def delete(self, key: str, tag: str | None = None) -> None:
         """Remove an object, if it is there and (with `tag`) still in that state.
@@ -106,67 +87,42 @@ class LocalStore:
         Raises:
             Changed: a tag was given and the object is not in that state.
         """
-        with self._swapping():
-            if tag is not None:
-                self._expect(key, tag)
-            (self.root / key).unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
-        return (self.root / key).is_file()
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Keys under a folder, at any depth, in the order of their names."""
-        base = self.root / prefix
-        for folder, folders, files in os.walk(base):
-            folders.sort()
-            for name in sorted(files):
-                yield (Path(folder) / name).relative_to(self.root).as_posix()
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects whose key begins with `prefix`, in the order of their keys."""
 
     def folders(self, prefix: str) -> list[str]:
-        """Names of the folders directly under a prefix, sorted."""
-        base = self.root / prefix
-        return (
-            sorted(entry.name for entry in base.iterdir() if entry.is_dir())
-            if base.is_dir()
-            else []
-        )
+        """Names of the folders directly under the folder `prefix`, sorted."""
 
     def sweep(self) -> None:
-        """Remove temporary files that a killed writer left.
+        """Remove what a killed writer left half-written."""
 
-        Only old ones: a run that waits for the lock writes there too.
-        """
-        for leftover in self._tmp().iterdir():
-            with suppress(FileNotFoundError):
-                if time.time() - leftover.stat().st_mtime > _LEFT_BEHIND_SECONDS:
-                    leftover.unlink()
+    def uri(self, key: str) -> str:
+        """The absolute address of an object, for other programs."""
 
-    def _tmp(self) -> Path:
-        return self.root / "_runs" / "tmp"
-
-    def _write_tmp(self, data: bytes) -> Path:
-        target = self._tmp() / uuid.uuid4().hex
-        with open(target, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return target
-
-    def _expect(self, key: str, tag: str) -> None:
-        try:
-            found = self.read(key)[1]
-        except FileNotFoundError:
-            raise Changed(key) from None
-        if found != tag:
-            raise Changed(key)
-
-    @contextmanager
-    def _swapping(self) -> Iterator[None]:
-        with open(self._tmp().parent / "swap", "ab") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
+    def show(
+        self, db: duckdb.DuckDBPyConnection, name: str, keys: Iterable[str], schema: pa.Schema
+    ) -> None:
+        """Let DuckDB see Parquet objects as the view `name`, with `ingest_date` from their path."""
 
 
-def _tag(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def keys(store: Store, prefix: str) -> Iterator[str]:
+    """Keys that begin with `prefix`, in order."""
+    return (found.key for found in store.objects(prefix))
+
+
+def read_table(store: Store, key: str, schema: pa.Schema) -> pa.Table:
+    """The rows of a Parquet object, whichever columns of `schema` it has; the others are null.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+    """
+    return read_rows(store.read(key)[0], schema)
+
+
+def read_rows(data: bytes, schema: pa.Schema) -> pa.Table:
+    """The rows in the bytes of a Parquet object, as `read_table`."""
+    return pq.read_table(pa.BufferReader(data), schema=schema)

@@ -17,14 +17,14 @@ import pytest
 
 from schemas.errors import LakeLocked, LockLost
 from tasks.lock import KEY, LakeLock
-from tasks.store import LocalStore
+from tasks.localstore import LocalStore
 
 QUICKLY = 5.0  # seconds within which "at once" must have happened on a busy machine
 
 HOLDER = """
 import sys, time
 from tasks.lock import LakeLock
-from tasks.store import LocalStore
+from tasks.localstore import LocalStore
 with LakeLock(LocalStore(sys.argv[1]), "run-of-another-process", 60, wait=False):
     print("held", flush=True)
     time.sleep(60)

@@ -19,7 +19,7 @@ from schemas.records import DocumentFacts, PageResult, Shard
 from tasks.collect import Collector
 from tasks.rows import documents_table
 from tasks.shardlog import Entry, ShardLog, orphans
-from tasks.store import LocalStore
+from tasks.localstore import LocalStore
 from tests.shards import DAY, facts_of, page_of, shard_of
 
 

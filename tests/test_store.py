@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import LakeError
-from tasks.store import AlreadyExists, Changed, LocalStore
+from tasks.localstore import LocalStore
+from tasks.store import AlreadyExists, Changed, keys
 
 
 @pytest.fixture
