@@ -31,6 +31,12 @@ class _Command(click.Group):
 
 M = TypeVar("M", bound=BaseModel)
 
+_storage_option = click.option(
+    "--storage-option",
+    multiple=True,
+    help=PlanSettings.model_fields["storage_option"].description,
+)
+
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pagelake")
@@ -39,6 +45,8 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
+    for name in ("botocore", "aiobotocore"):  # they tell where credentials were found
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _options(
@@ -167,19 +175,21 @@ def serve(**given: Any) -> None:
 
 @main.command()
 @click.argument("dest")
+@_storage_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(dest: str, as_json: bool) -> None:
+def status(dest: str, storage_option: tuple[str, ...], as_json: bool) -> None:
     """Show what the lake DEST holds: documents, pages, failures, runs, and who is writing."""
     from flows.show import show_status
     from tasks.query import lake_status
 
-    found = lake_status(dest)
+    found = lake_status(dest, storage_option)
     click.echo(json.dumps(found)) if as_json else show_status(found, sys.stdout)
 
 
 @main.command()
 @click.argument("dest")
 @click.argument("query")
+@_storage_option
 @click.option(
     "--format",
     "form",
@@ -188,7 +198,7 @@ def status(dest: str, as_json: bool) -> None:
     show_default=True,
     help="How to print the rows.",
 )
-def sql(dest: str, query: str, form: str) -> None:
+def sql(dest: str, query: str, storage_option: tuple[str, ...], form: str) -> None:
     """Query the lake DEST with DuckDB.
 
     documents, pages and blocks show the newest version of each source document; documents_all,
@@ -197,7 +207,7 @@ def sql(dest: str, query: str, form: str) -> None:
     from flows.show import show_rows
     from tasks.query import run_query
 
-    columns, rows = run_query(dest, query)
+    columns, rows = run_query(dest, query, storage_option)
     show_rows(columns, rows, form, sys.stdout)
 
 

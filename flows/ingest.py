@@ -17,6 +17,7 @@ from schemas.errors import Interrupted
 from schemas.records import SourceObject
 from schemas.settings import IngestSettings, Recipe
 from tasks import plan
+from tasks.discover import below
 from tasks.engines.choice import recipe_of
 from tasks.engines.meter import Meter
 from tasks.fetch import Fetcher
@@ -31,6 +32,7 @@ from tasks.samebytes import Originals
 from tasks.sources import Sources
 from tasks.store import Store
 from tasks.stores import prepare, store_of
+from tasks.vanished import Seen, mark_deleted
 from tasks.work import do_job
 
 T = TypeVar("T")
@@ -57,6 +59,7 @@ def run_ingest(settings: IngestSettings, watcher: Watcher, meter: Meter | None =
     """
     recipe = recipe_of(settings)
     sources = Sources(settings.storage_option)
+    listed_below = below(settings.source) if settings.mark_deleted else None
     listing = listing_of(settings, sources)
     store = store_of(settings.dest, settings.storage_option)
     prepare(store, settings.single_writer)
@@ -64,7 +67,15 @@ def run_ingest(settings: IngestSettings, watcher: Watcher, meter: Meter | None =
     with LakeLock(store, run_id, settings.take_over_after, settings.wait) as lock:
         store.sweep()
         run = _Run(settings, recipe, watcher, store, lock, meter, sources)
-        asyncio.run(run.bring_up_to_date(listing, run_id))
+        if listed_below is None:
+            asyncio.run(run.bring_up_to_date(listing, run_id))
+        else:
+            with Seen() as seen:
+                asyncio.run(run.bring_up_to_date(seen.noting(listing), run_id))
+                if seen.complete:
+                    run.tally.deleted = mark_deleted(
+                        store, lock, seen, listed_below, settings.include, settings.exclude
+                    )
     summary = run.tally.summary(run_id) | {"finished": not open_runs(store)}
     return Outcome(summary, tuple(run.tally.failures), run.tally.any_failed)
 

@@ -66,6 +66,7 @@ DOCUMENTS = _schema(
         ("shard_id", pa.string(), "the shard whose files hold it"),
         ("started_at", _TIME, "when reading began"),
         ("finished_at", _TIME, "when the last page was done"),
+        ("deleted_at", _TIME, "when a listing with --mark-deleted first lacked it; null if none"),
     ],
 )
 

@@ -27,11 +27,12 @@ _Take = Callable[[bytes], object]
 _Entries = Generator[tuple[str, int, Iterator[bytes]], None, None]  # name, size claimed, content
 
 _CHUNK = 256 << 10
-# Of a crafted header of 64 KiB tarfile makes a gigabyte, in seconds without another thread.
+# Of a crafted header of 64 KiB tarfile makes a gigabyte, and holds up all threads for 4 seconds.
 _MOST_HEADER = 16 << 10
 _MOST_GLOBALS = 100
 _MADE_BY_WINDOWS = (0, 10, 14)
 _ZIP_ENCRYPTED = 0x1
+_TOTAL = "unpacked, the archive has more than --max-archive-bytes"
 _DOS_FOLDER = 0x10
 _BROKEN = (*UNZIPPABLE, tarfile.TarError, LookupError, OSError)
 
@@ -88,7 +89,7 @@ def walk(path: str, kind: str, limits: Limits, start: int = 1) -> Generator[Memb
                 if (address := _address(stored)) is None:
                     continue
                 if number == limits.members:
-                    raise _too_large("the archive has", "--max-archive-members", number)
+                    raise _too_large("the archive has more than --max-archive-members", number)
                 number += 1
                 name = names.distinct(address)
                 if number < start:
@@ -110,21 +111,20 @@ class _Meter:
     def spend(self, size: int) -> None:
         self._spent += size
         if self._spent > self._limits.total_bytes:
-            raise _too_large("unpacked it has", "--max-archive-bytes", self._limits.total_bytes)
+            raise _too_large(_TOTAL, self._limits.total_bytes)
 
     def read(self, content: Iterator[bytes], take: _Take) -> None:
         for chunk in self._metered(content):
             take(chunk)  # out here, for its errors are not the archive's
 
     def _metered(self, content: Iterator[bytes]) -> Iterator[bytes]:
-        left = self._limits.member_bytes
+        most = left = self._limits.member_bytes
         try:
             for chunk in content:
                 self.spend(min(len(chunk), left))
                 left -= len(chunk)
                 if left < 0:
-                    most = self._limits.member_bytes
-                    raise _too_large("unpacked it has", "--max-document-bytes", most)
+                    raise _too_large("unpacked, it has more than --max-document-bytes", most)
                 yield chunk
         except _BROKEN as error:
             raise _failure(error, "the member is damaged inside the archive") from None
@@ -172,7 +172,7 @@ class _Tape:
         if to < self._at:
             raise tarfile.ReadError("a header points backwards")
         if to > self._most_bytes:
-            raise _too_large("unpacked it has", "--max-archive-bytes", self._most_bytes)
+            raise _too_large(_TOTAL, self._most_bytes)
         self._at = self._file.seek(to)
 
     def read(self, size: int) -> bytes:
@@ -181,7 +181,7 @@ class _Tape:
         self.last = self._file.read(size)
         self._at += len(self.last)
         if self._at > self._most_bytes:
-            raise _too_large("unpacked it has", "--max-archive-bytes", self._most_bytes)
+            raise _too_large(_TOTAL, self._most_bytes)
         return self.last
 
 
@@ -222,10 +222,8 @@ def _unzipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes
         raise DocumentError(ErrorCode.ENCRYPTED, "the archive asks for a password for this member")
     # bzip2 and LZMA are unpacked by zipfile without bound: 80 MB out of each 4 kB it reads.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DocumentError(
-            ErrorCode.UNSUPPORTED_TYPE,
-            f"packed by ZIP's method {info.compress_type}; pack it anew with Deflate",
-        )
+        why = f"packed by ZIP's method {info.compress_type}; pack it anew with Deflate"
+        raise DocumentError(ErrorCode.UNSUPPORTED_TYPE, why)
     yield from iter(partial(archive.open(info).read, _CHUNK), b"")
 
 
@@ -240,10 +238,8 @@ def _address(stored: str) -> str | None:
     return "/".join(parts) or "unnamed"
 
 
-def _too_large(what: str, option: str, most: int) -> DocumentError:
-    return DocumentError(
-        ErrorCode.TOO_LARGE, f"{what} more than {option} {most:,}; raise it to read the rest"
-    )
+def _too_large(what: str, most: int) -> DocumentError:
+    return DocumentError(ErrorCode.TOO_LARGE, f"{what} {most:,}; raise that to read all of it")
 
 
 def _failure(error: Exception, damaged: str) -> DocumentError:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from schemas.errors import SourceError
+from schemas.errors import UsageError
 from schemas.records import SourceObject
-from tasks.filesystem import protocol_of
+from tasks.filesystem import local_path, protocol_of
 from tasks.manifest import addresses, is_manifest
 from tasks.sources import Sources
 
@@ -70,11 +70,18 @@ def _looked_at(named: Iterable[str], sources: Sources) -> Iterator[SourceObject]
             yield ahead.popleft().result()
 
 
-def under(source: str) -> str:
-    """What the addresses of all objects below a source begin with."""
-    if protocol_of(source) is None:
-        root = os.path.normpath(os.path.abspath(source))
-        return root if os.path.isfile(root) else root.rstrip("/") + "/"
-    if not source.partition("://")[2]:
-        raise SourceError(f"{source} names no bucket")
-    return source
+def below(source: str) -> str:
+    """What the addresses of all objects of a source begin with.
+
+    Raises:
+        UsageError: it is a manifest, whose addresses have nothing in common.
+    """
+    if is_manifest(source):
+        raise UsageError(
+            f"--mark-deleted compares with a listing, and {source} is a manifest; give a folder "
+            "or prefix"
+        )
+    if protocol_of(source) is not None:
+        return source
+    root = os.path.normpath(os.path.abspath(local_path(source)))
+    return root if os.path.isfile(root) else root.rstrip("/") + "/"

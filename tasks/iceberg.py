@@ -189,6 +189,7 @@ def _commit(table: Table, wanted: dict[str, LakeFile]) -> dict[str, int]:
             gone[uri] = entry.data_file
     # A file that others have added once more goes, all its entries together, and comes once.
     held = kept.keys() - gone.keys()
+    # What is left are files to read, and files known to have no rows.
     left = {uri: _fact(wanted[uri], _NO_ROWS) for uri in wanted.keys() - held}
     read = _data_files(table, [uri for uri, fact in left.items() if fact not in facts])
     new = {file.file_path: file for file in read if file.record_count}
@@ -219,7 +220,7 @@ def _entries(table: Table) -> Iterator[ManifestEntry]:
 
 
 def _data_files(table: Table, uris: Iterable[str]) -> Iterator[DataFile]:
-    # Not in pyiceberg's documentation, though not private by name: tested with 0.12.0.
+    # Not in pyiceberg's documentation, though not private by name: tested with 0.11.1 to 0.12.0.
     from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
     def read(uri: str) -> DataFile:

@@ -30,6 +30,7 @@ class Tally:
         self.pages = Counter[str]()
         self.pages_read = 0
         self.copied = 0
+        self.deleted = 0
         self.prompt_tokens = 0
         self.output_tokens = 0
         self.failures: list[tuple[str, int | None, str, str]] = []
@@ -73,6 +74,7 @@ class Tally:
                 **{status: self.pages[status] for status in ("ok", "empty", "failed")},
             },
             "pages_copied": self.copied,
+            "documents_deleted": self.deleted,
             "seconds": round(self.seconds, 3),
             "pages_per_second": round(pages / self.seconds, 3) if pages else 0.0,
             "prompt_tokens": self.prompt_tokens,

@@ -155,6 +155,7 @@ def _document_row(
         "runs": planned.runs + 1,
         "started_at": min(extent.started_at for extent in extents),
         "finished_at": max(extent.finished_at for extent in extents),
+        "deleted_at": None,
     }
 
 

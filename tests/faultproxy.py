@@ -193,7 +193,7 @@ class Proxy:
         self.endpoint = ""
         self.failures: list[Exception] = []
         self._target = target.rstrip("/")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a match may ask for `requests`
         self._seen: list[Request] = []
         self._rules: list[_Rule] = []
         self._chaos: _Chaos | None = None
@@ -253,6 +253,11 @@ class Proxy:
             if connection.transport is not None:
                 connection.transport.abort()
         await self._runner.cleanup()
+        # aiohttp forgets the handlers of aborted connections: what still waits goes with the proxy.
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         await self._session.close()
         await asyncio.get_running_loop().shutdown_default_executor()
 

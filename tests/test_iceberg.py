@@ -21,7 +21,6 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,11 +36,13 @@ from schemas.errors import LakeError, UsageError
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
 from tasks import iceberg
 from tasks.iceberg import LakeFile, register
+from tests import s3
+from tests.s3 import serving
 
 SCHEMAS = {"documents": DOCUMENTS, "pages": PAGES, "blocks": BLOCKS}
 
 
-def told(number: int, text: str = "a") -> dict[str, Any]:
+def row(number: int, text: str) -> dict[str, Any]:
     return {
         "document_id": f"d{number}",
         "page_number": number,
@@ -56,7 +57,7 @@ def told(number: int, text: str = "a") -> dict[str, Any]:
 
 def content(schema: pa.Schema, numbers: range, text: str = "a") -> bytes:
     """A Parquet file with a row for each number, of a size that the letters do not change."""
-    rows = [dict.fromkeys(schema.names) | told(number, text) for number in numbers]
+    rows = [dict.fromkeys(schema.names) | row(number, text) for number in numbers]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="none")
     return sink.getvalue()
@@ -488,59 +489,34 @@ def test_rest_catalog(lake: Lake, rest: str) -> None:
         assert catalog.load_table("lake.pages").scan().count() == 4
 
 
-@pytest.fixture
-def s3() -> Iterator[dict[str, str]]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
-        yield {
-            "s3.endpoint": f"http://127.0.0.1:{port}",
-            "s3.access-key-id": "key",
-            "s3.secret-access-key": "secret",
-            "s3.region": "us-east-1",
-        }
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def test_on_s3(tmp_path: Path, s3: dict[str, str]) -> None:
-    store = pyarrow.fs.S3FileSystem(
-        endpoint_override=s3["s3.endpoint"],
-        access_key=s3["s3.access-key-id"],
-        secret_key=s3["s3.secret-access-key"],
-        region=s3["s3.region"],
-        allow_bucket_creation=True,
-    )
-    store.create_dir("bucket")
-
-    def put(name: str, numbers: range, version: str) -> LakeFile:
-        data = content(PAGES, numbers)
-        path = f"bucket/my lake/pages/ingest_date=2026-03-01/{name}.parquet"
-        with store.open_output_stream(path) as stream:
-            stream.write(data)
-        return LakeFile(f"s3://{path}", "pages", len(data), version)
-
-    def registered(*files: LakeFile) -> list[int]:
-        told = register(catalog, "lake", files, "s3://bucket/my lake/_runs/iceberg", s3)
-        return list(told.values())
-
+def test_on_s3(tmp_path: Path) -> None:
     catalog = f"sqlite:///{tmp_path}/catalog.db"
-    one, two = put("one", range(3), "1"), put("two", range(3, 5), "1")
-    assert registered(one, two) == [2, 0, 0]
-    assert registered(one, two) == [0, 0, 0]
-    two = put("two", range(6, 8), "2")
-    assert registered(one, two) == [0, 0, 1]
-    everything = put("all", range(8), "1")
-    assert registered(everything) == [1, 2, 0]
-    with load_catalog("pagelake", type="sql", uri=catalog, **s3) as opened:
-        read = opened.load_table("lake.pages").scan().to_arrow()
-    assert sorted(read["page_number"].to_pylist()) == list(range(8))
+    with serving() as server:
+        bucket = server.bucket()
+        access = {
+            "s3.endpoint": server.endpoint,
+            "s3.access-key-id": s3.KEY,
+            "s3.secret-access-key": s3.SECRET,
+            "s3.region": s3.REGION,
+        }
+
+        def put(name: str, numbers: range, version: str) -> LakeFile:
+            key, data = f"my lake/pages/{name}.parquet", content(PAGES, numbers)
+            server.put(bucket, key, data)
+            return LakeFile(f"s3://{bucket}/{key}", "pages", len(data), version)
+
+        def registered(*files: LakeFile) -> list[int]:
+            warehouse = f"s3://{bucket}/my lake/_runs/iceberg"
+            return list(register(catalog, "lake", files, warehouse, access).values())
+
+        one, two = put("one", range(3), "1"), put("two", range(3, 5), "1")
+        assert registered(one, two) == [2, 0, 0]
+        assert registered(one, two) == [0, 0, 0]
+        two = put("two", range(6, 8), "2")
+        assert registered(one, two) == [0, 0, 1]
+        assert registered(put("all", range(8), "1")) == [1, 2, 0]
+        with load_catalog("pagelake", type="sql", uri=catalog, **access) as opened:
+            read = opened.load_table("lake.pages").scan().to_arrow()
+        assert sorted(read["page_number"].to_pylist()) == list(range(8))
+        beside = {key for key in server.keys(bucket) if "/_runs/" not in key}
+        assert beside == {f"my lake/pages/{name}.parquet" for name in ("one", "two", "all")}

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from schemas.errors import LakeLocked, LockLost
-from tasks.lock import KEY, LakeLock
 from tasks.localstore import LocalStore
+from tasks.lock import KEY, LakeLock
 
 QUICKLY = 5.0  # seconds within which "at once" must have happened on a busy machine
 

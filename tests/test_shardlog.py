@@ -9,7 +9,6 @@ from datetime import UTC
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 from schemas.errors import ErrorCode
 from schemas.records import DocumentFacts, PageResult, Shard
 from tasks.collect import Collector
+from tasks.localstore import LocalStore
 from tasks.rows import documents_table
 from tasks.shardlog import Entry, ShardLog, orphans
-from tasks.localstore import LocalStore
 from tests.shards import DAY, facts_of, page_of, shard_of
 
 
@@ -52,8 +51,8 @@ def work(
 ) -> Iterator[None]:
     """A worker that reads what is missing; it stops after every step for others to go on."""
     log = ShardLog(store, shard)
-    collector = Collector(shard, log.position())
-    index, first = log.position()
+    collector = Collector(log.last())
+    (index, _), first = log.position()
     steps = [
         (document, page)
         for document in range(index, len(counts))
@@ -63,9 +62,9 @@ def work(
     for document, page in data.draw(st.permutations(steps)):
         if document not in opened:
             opened.add(document)
-            collector.opened(document, log.facts(document) or facts_of(counts[document]))
+            collector.opened(standing(shard, document, facts_of(counts[document])))
         if counts[document]:
-            collector.finished(document, page_of(shard, document, page, name))
+            collector.finished((document, 0), page_of(shard, document, page, name))
         yield
         if data.draw(st.booleans()):
             commit(log, collector, data.draw(st.integers(1, 6)))
@@ -81,18 +80,18 @@ def commit(log: ShardLog, collector: Collector, most_pages: int) -> bool:
     )
     if draft.extents:
         log.append(draft.pages, draft.extents)
-        collector.committed_up_to(log.position())
+        collector.committed_up_to(last_of(log))
     return bool(draft.extents)
 
 
 def expect_complete(store: LocalStore, shard: Shard, counts: Sequence[int]) -> None:
     """All that the design promises of a shard's log once its last part is in."""
     log = ShardLog(store, shard)
-    assert log.position() == (len(counts), 1)
+    assert log.position() == ((len(counts), 0), 1)
     rows: list[tuple[str, int]] = []
     told: list[tuple[str, int]] = []
     for entry in log.entries:
-        table = pq.read_table(store.path(entry.pages))
+        table = read_table(store, entry.pages, PAGES)
         rows += zip(*_keys(table), strict=True)
         for extent in entry.extents:
             pages = range(extent.first_page, extent.last_page + 1)
@@ -101,8 +100,8 @@ def expect_complete(store: LocalStore, shard: Shard, counts: Sequence[int]) -> N
     wanted = [(f"d{d}", page) for d, count in enumerate(counts) for page in range(1, count + 1)]
     assert rows == told == wanted
     extents = log.extents()
-    assert sorted(extents) == list(range(len(counts)))
-    for index, parts in extents.items():
+    assert sorted(extents) == [(index, 0) for index in range(len(counts))]
+    for (index, _), parts in extents.items():
         firsts, lasts = [p.first_page for p in parts], [p.last_page for p in parts]
         assert firsts == [1, *(last + 1 for last in lasts[:-1])]
         assert parts[-1].complete and not any(part.complete for part in parts[:-1])
@@ -124,7 +123,7 @@ def expect_blocks(store: LocalStore, entry: Entry, pages: pa.Table) -> None:
     if entry.blocks is None:
         assert number == 0
         return
-    blocks = pq.read_table(store.path(entry.blocks))
+    blocks = read_table(store, entry.blocks, BLOCKS)
     assert blocks.num_rows == number
     by = dict(zip(zip(*_keys(pages), strict=True), pages["engine"].to_pylist(), strict=True))
     for *key, text in zip(*_keys(blocks), blocks["text"].to_pylist(), strict=True):
@@ -136,7 +135,7 @@ def _keys(table: pa.Table) -> list[list[object]]:
 
 
 def blocks_files(store: LocalStore) -> set[str]:
-    return set(store.keys("blocks"))
+    return set(keys(store, "blocks/"))
 
 
 # Shrinking would write thousands of lakes: a failure is told in seconds, if at more length.
@@ -164,7 +163,7 @@ def test_every_page_is_committed_once_and_in_order(data: st.DataObject, counts: 
         expect_complete(store, shard, counts)
         entries = ShardLog(store, shard).entries
         named = {entry.blocks for entry in entries if entry.blocks}
-        assert set(orphans(store, shard, entries)) == blocks_files(store) - named
+        assert set(orphan_blocks(store, shard, ShardLog(store, shard))) == blocks_files(store) - named
         assert named <= blocks_files(store)
 
 
@@ -175,11 +174,11 @@ def test_who_loses_the_race_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
     logs = {name: ShardLog(store, shard) for name in ("quick", "slow")}
     drafts = {}
     for name, size in (("quick", 3), ("slow", 5)):
-        collector = Collector(shard, (0, 1))
+        collector = Collector(None)
         for index, count in enumerate(counts):
-            collector.opened(index, facts_of(count))
+            collector.opened(standing(shard, index, facts_of(count)))
             for number in range(1, count + 1):
-                collector.finished(index, page_of(shard, index, number, name))
+                collector.finished((index, 0), page_of(shard, index, number, name))
         drafts[name] = (collector, collector.draft(size))
     assert logs["quick"].append(drafts["quick"][1].pages, drafts["quick"][1].extents)
     assert not logs["slow"].append(drafts["slow"][1].pages, drafts["slow"][1].extents)
@@ -198,10 +197,10 @@ def test_blocks_without_their_pages_are_an_orphan_of_their_shard(tmp_path: Path)
     store.prepare()
     shard = shard_of(counts)
     store.fuse = 2  # the figure of page 2 and the blocks are written, the pages are not
-    collector = Collector(shard, (0, 1))
-    collector.opened(0, facts_of(4))
+    collector = Collector(None)
+    collector.opened(standing(shard, 0, facts_of(4)))
     for number in range(1, 5):
-        collector.finished(0, page_of(shard, 0, number, "dies"))
+        collector.finished((0, 0), page_of(shard, 0, number, "dies"))
     with pytest.raises(Killed):
         commit(ShardLog(store, shard), collector, 4)
     (left,) = blocks_files(store)
@@ -213,16 +212,16 @@ def test_blocks_without_their_pages_are_an_orphan_of_their_shard(tmp_path: Path)
 
 def test_finished_pages_are_counted_until_they_are_committed() -> None:
     shard = shard_of([3, 0, 2])
-    collector = Collector(shard, (0, 1))
+    collector = Collector(None)
     assert (collector.pages_held(), collector.held(), collector.draft(9).pages) == (0, 0, ())
-    collector.opened(0, facts_of(3))
-    collector.finished(0, page_of(shard, 0, 2, "w"))
+    collector.opened(standing(shard, 0, facts_of(3)))
+    collector.finished((0, 0), page_of(shard, 0, 2, "w"))
     assert collector.draft(9).extents == (), "page 1 is missing"
-    collector.finished(0, page_of(shard, 0, 1, "w"))
-    collector.opened(1, facts_of(0))
+    collector.finished((0, 0), page_of(shard, 0, 1, "w"))
+    collector.opened(standing(shard, 1, facts_of(0)))
     assert (collector.pages_held(), collector.held()) == (2, 3)
     assert [extent.last_page for extent in collector.draft(9).extents] == [2]
-    collector.finished(0, page_of(shard, 0, 3, "w"))
+    collector.finished((0, 0), page_of(shard, 0, 3, "w"))
     assert [(e.index, e.last_page) for e in collector.draft(9).extents] == [(0, 3), (1, 0)]
     collector.committed_up_to((0, 3))
     assert (collector.pages_held(), collector.draft(1).pages[0].page_number) == (1, 3)
@@ -233,17 +232,17 @@ def test_finished_pages_are_counted_until_they_are_committed() -> None:
 def test_what_another_worker_has_committed_meanwhile_is_dropped() -> None:
     """After a lost race, our own readings of those pages and documents still come in."""
     shard = shard_of([2, 2, 2])
-    collector = Collector(shard, (0, 1))
-    collector.opened(0, facts_of(2))
-    collector.finished(0, page_of(shard, 0, 1, "slow"))
+    collector = Collector(None)
+    collector.opened(standing(shard, 0, facts_of(2)))
+    collector.finished((0, 0), page_of(shard, 0, 1, "slow"))
     collector.committed_up_to((2, 2))
-    collector.finished(0, page_of(shard, 0, 2, "slow"))
-    collector.opened(1, facts_of(2))
-    collector.finished(1, page_of(shard, 1, 1, "slow"))
-    collector.opened(2, facts_of(2))
-    collector.finished(2, page_of(shard, 2, 1, "slow"))
+    collector.finished((0, 0), page_of(shard, 0, 2, "slow"))
+    collector.opened(standing(shard, 1, facts_of(2)))
+    collector.finished((1, 0), page_of(shard, 1, 1, "slow"))
+    collector.opened(standing(shard, 2, facts_of(2)))
+    collector.finished((2, 0), page_of(shard, 2, 1, "slow"))
     assert (collector.pages_held(), collector.held()) == (0, 1), "held for ever, it blocks reading"
-    collector.finished(2, page_of(shard, 2, 2, "slow"))
+    collector.finished((2, 0), page_of(shard, 2, 2, "slow"))
     assert [page.page_number for page in collector.draft(9).pages] == [2]
 
 
@@ -251,11 +250,11 @@ def test_an_entry_keeps_what_it_was_told(tmp_path: Path) -> None:
     store, shard = LocalStore(tmp_path), shard_of([2])
     store.prepare()
     facts = DocumentFacts("abc", "image/tiff", 7, 2, 3, metadata={"title": "Żółć “ł”\n"})
-    collector = Collector(shard, (0, 1))
-    collector.opened(0, facts)
-    collector.finished(0, page_of(shard, 0, 1, "w"))
+    collector = Collector(None)
+    collector.opened(standing(shard, 0, facts))
+    collector.finished((0, 0), page_of(shard, 0, 1, "w"))
     bad = PageResult("d0", "/in/0.pdf", 2, "failed", ErrorCode.LOOP, "said it again")
-    collector.finished(0, bad)
+    collector.finished((0, 0), bad)
     draft = collector.draft(9)
     assert ShardLog(store, shard).append(draft.pages, draft.extents)
     assert tuple(ShardLog(store, shard).entries[0].extents) == draft.extents
