@@ -17,9 +17,7 @@ def show_outcome(outcome: Outcome, dest: str, to: TextIO) -> None:
     """A run's summary, and what failed and why."""
     told = outcome.summary
     if told["documents_deleted"]:
-        print(
-            f"{told['documents_deleted']} documents are gone from the source: deleted_at", file=to
-        )
+        print(f"{told['documents_deleted']} documents are gone: noted in deleted_at", file=to)
     if not told["pages"]["total"] and not told["documents"]:
         print(f"{dest} is up to date: nothing to read ({told['seconds']:.1f} s)", file=to)
         return

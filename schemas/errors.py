@@ -9,6 +9,7 @@
     │   ├── LakeError         the destination cannot be read or written
     │   ├── LakeLocked        another run is writing to this lake
     │   ├── LockLost          another run took this lake over while we were writing
+    │   ├── ListingBroke      the source was listed to somewhere, and no further
     │   ├── ClaimHeld         another worker is reading this shard
     │   ├── ClaimLost         another worker took this shard over
     │   ├── EngineLost        no engine answers, or the only one died
@@ -31,6 +32,7 @@ __all__ = [
     "Interrupted",
     "LakeError",
     "LakeLocked",
+    "ListingBroke",
     "LockLost",
     "PagelakeError",
     "RecipeMismatch",
@@ -119,6 +121,10 @@ class LakeLocked(RunError):
 
 class LockLost(RunError):
     """Another writer has taken the lake over; nothing more may be committed by this one."""
+
+
+class ListingBroke(RunError):
+    """The source could be listed to somewhere and no further; what was planned stands."""
 
 
 class ClaimHeld(RunError):

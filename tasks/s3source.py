@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from s3fs import S3FileSystem
 
-from schemas.errors import DocumentError, ErrorCode, SourceError
+from schemas.errors import DocumentError, ErrorCode, ListingBroke, SourceError
 from schemas.records import PlannedDocument, SourceObject
 from tasks.s3 import Refused, call, etag, get, listed, split
 from tasks.source import GONE, Found, hidden
@@ -29,6 +29,7 @@ class S3Source:
                 yield key.rpartition("/")[2], only
                 return
             key += "/"
+        given = 0
         own = "".join(f"{part}/" for part in split(lake)) if lake.startswith("s3") else None
         try:
             for answer in listed(self._fs, bucket, key):
@@ -39,8 +40,14 @@ class S3Source:
                     if own and f"{bucket}/{told['Key']}".startswith(own):
                         continue
                     uri = f"s3://{bucket}/{told['Key']}"
+                    given += 1
                     yield name, SourceObject(uri, etag(told), told["Size"])
         except Refused as refused:
+            if given:
+                raise ListingBroke(
+                    f"the listing of {address} broke off after {given:,} objects: "
+                    f"{refused.message}; run the same command again to go on"
+                ) from None
             raise SourceError(f"cannot list {address}: {refused.message}") from None
 
     def look(self, address: str) -> SourceObject:
