@@ -8,7 +8,8 @@ SHELL := bash
 VLLM = VLLM_PYTHON="$$($(PYTHON) -m tests.vllm.environment | tail -n 1)" && \
 	export PYTHONPATH="$(CURDIR)" && "$$VLLM_PYTHON" -m
 
-.PHONY: help venv demo test test-vllm lint format bench bench-ngram bench-vllm bench-memory clean
+.PHONY: help venv demo test test-recovery test-spark test-vllm lint format clean \
+	bench bench-plan bench-ngram bench-vllm bench-memory
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +30,13 @@ demo: venv ## read sample_docs into demo_lake and query it
 test: venv lint ## what to run all day: lint, types and tests
 	$(BIN)/python -m pytest
 
+test-recovery: venv ## runs killed at every step, against S3; thousands of histories (nine minutes)
+	$(BIN)/python -m pytest -o addopts=-q --durations=10 tests/recovery
+	PAGELAKE_HISTORIES=2000 $(BIN)/python -m pytest tests/test_protocol.py
+
+test-spark: venv ## the lake read by Spark in a local JVM (needs java)
+	$(SPARK) pytest -o addopts=-q tests/spark
+
 test-vllm: ## the same through a real vLLM with a model made on the spot (about ten minutes)
 	$(VLLM) tests.vllm.checkpoint
 	$(VLLM) pytest -o addopts=-q --durations=10 tests/vllm
@@ -44,6 +52,9 @@ format: venv ## put the code into shape
 
 bench: venv ## cost of pagelake over the bare work it contains (about five minutes)
 	$(BIN)/python -m tests.bench
+
+bench-plan: venv ## planning 100,000 and 1,000,000 objects that the lake knows (half a minute)
+	$(BIN)/python -m tests.bench_plan
 
 bench-ngram: ## our n-gram processor against vLLM's own, in one process
 	$(VLLM) tests.bench_ngram

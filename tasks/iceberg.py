@@ -78,8 +78,9 @@ def register(
     A table gets one snapshot if anything differs and none if nothing does; files without rows are
     left out. `catalog` is `sqlite:///PATH`, the address of a REST catalog, or a name that
     pyiceberg's configuration defines; the first two are known to pyiceberg as "pagelake".
-    `warehouse` is the folder for metadata with SQLite; the other kinds have their own.
-    `properties` go to the catalog and to what reads and writes its files, e.g. `s3.endpoint`.
+    `warehouse` is the folder for metadata with SQLite; the other kinds have their own. If it is on
+    S3, files are read and written through s3fs. `properties` go to the catalog and to what reads
+    and writes files, e.g. `s3.endpoint`; what they leave out comes from where botocore looks.
 
     Returns:
         How many files were `added`, `removed` and `replaced`, over all tables.
@@ -104,9 +105,12 @@ def _opened(catalog: str, warehouse: str, properties: Mapping[str, str]) -> Iter
     try:
         from pyiceberg.catalog import list_catalogs, load_catalog
     except ImportError as error:
-        how = "pip install 'pagelake[iceberg]'"
-        raise UsageError(f"--catalog needs pyiceberg; install it with: {how}") from error
+        raise UsageError("--catalog needs pyiceberg: pip install 'pagelake[iceberg]'") from error
     name, options = "pagelake", dict(properties)
+    if warehouse.startswith("s3://"):
+        # s3fs finds the lake's endpoint, region and credentials in all places that botocore does;
+        # Arrow, which would be taken else, goes to AWS whatever AWS_ENDPOINT_URL says.
+        options.setdefault("py-io-impl", "pyiceberg.io.fsspec.FsspecFileIO")
     if catalog.startswith("sqlite:"):
         options |= {"type": "sql", "uri": catalog, "warehouse": warehouse}
     elif catalog.startswith(("http://", "https://")):

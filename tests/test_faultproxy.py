@@ -116,18 +116,21 @@ def test_targets_and_headers_go_through_as_sent() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n"
         b'ETag: "x"\r\nConnection: close\r\n\r\nraw!'
     )
-    with socket.create_server(("127.0.0.1", 0)) as store, proxying(_address(store)) as proxy:
-        with _connected(proxy.endpoint) as client:
-            client.sendall(sent)
-            connection, _ = store.accept()
-            with connection:
-                got = b""
-                while not got.endswith(b"body"):
-                    got += connection.recv(65536)
-                connection.sendall(answer)
-            back = b""
-            while not back.endswith(b"raw!"):
-                back += client.recv(65536)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as store,
+        proxying(_address(store)) as proxy,
+        _connected(proxy.endpoint) as client,
+    ):
+        client.sendall(sent)
+        connection, _ = store.accept()
+        with connection:
+            got = b""
+            while not got.endswith(b"body"):
+                got += connection.recv(65536)
+            connection.sendall(answer)
+        back = b""
+        while not back.endswith(b"raw!"):
+            back += client.recv(65536)
     lines = set(got.split(b"\r\n")) - {b"Connection: close"}
     assert lines == set(sent.split(b"\r\n"))
     assert {b'ETag: "x"', b"Content-Encoding: gzip", b"Content-Length: 4"} < set(

@@ -37,7 +37,7 @@ from schemas.tables import BLOCKS, DOCUMENTS, PAGES
 from tasks import iceberg
 from tasks.iceberg import LakeFile, register
 from tests import s3
-from tests.s3 import serving
+from tests.s3 import S3Server, serving
 
 SCHEMAS = {"documents": DOCUMENTS, "pages": PAGES, "blocks": BLOCKS}
 
@@ -489,34 +489,46 @@ def test_rest_catalog(lake: Lake, rest: str) -> None:
         assert catalog.load_table("lake.pages").scan().count() == 4
 
 
-def test_on_s3(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.mark.parametrize("told", ["by environment", "by properties"])
+def test_on_s3(
+    told: str, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access: dict[str, str] = {}
+    if told == "by environment":
+        monkeypatch.delenv("AWS_PROFILE", raising=False)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+    else:
+        access["s3.endpoint"] = server.endpoint
+        access |= {"s3.access-key-id": s3.KEY, "s3.secret-access-key": s3.SECRET}
+        access |= {"s3.region": s3.REGION}
+    bucket = server.bucket()
     catalog = f"sqlite:///{tmp_path}/catalog.db"
-    with serving() as server:
-        bucket = server.bucket()
-        access = {
-            "s3.endpoint": server.endpoint,
-            "s3.access-key-id": s3.KEY,
-            "s3.secret-access-key": s3.SECRET,
-            "s3.region": s3.REGION,
-        }
 
-        def put(name: str, numbers: range, version: str) -> LakeFile:
-            key, data = f"my lake/pages/{name}.parquet", content(PAGES, numbers)
-            server.put(bucket, key, data)
-            return LakeFile(f"s3://{bucket}/{key}", "pages", len(data), version)
+    def put(name: str, numbers: range, version: str) -> LakeFile:
+        key, data = f"my lake/pages/{name}.parquet", content(PAGES, numbers)
+        server.put(bucket, key, data)
+        return LakeFile(f"s3://{bucket}/{key}", "pages", len(data), version)
 
-        def registered(*files: LakeFile) -> list[int]:
-            warehouse = f"s3://{bucket}/my lake/_runs/iceberg"
-            return list(register(catalog, "lake", files, warehouse, access).values())
+    def registered(*files: LakeFile) -> list[int]:
+        warehouse = f"s3://{bucket}/my lake/_runs/iceberg"
+        return list(register(catalog, "lake", files, warehouse, access).values())
 
-        one, two = put("one", range(3), "1"), put("two", range(3, 5), "1")
-        assert registered(one, two) == [2, 0, 0]
-        assert registered(one, two) == [0, 0, 0]
-        two = put("two", range(6, 8), "2")
-        assert registered(one, two) == [0, 0, 1]
-        assert registered(put("all", range(8), "1")) == [1, 2, 0]
-        with load_catalog("pagelake", type="sql", uri=catalog, **access) as opened:
-            read = opened.load_table("lake.pages").scan().to_arrow()
-        assert sorted(read["page_number"].to_pylist()) == list(range(8))
-        beside = {key for key in server.keys(bucket) if "/_runs/" not in key}
-        assert beside == {f"my lake/pages/{name}.parquet" for name in ("one", "two", "all")}
+    one, two = put("one", range(3), "1"), put("two", range(3, 5), "1")
+    assert registered(one, two) == [2, 0, 0]
+    assert registered(one, two) == [0, 0, 0]
+    two = put("two", range(6, 8), "2")
+    assert registered(one, two) == [0, 0, 1]
+    assert registered(put("all", range(8), "1")) == [1, 2, 0]
+    through_s3fs = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO", **access}
+    with load_catalog("pagelake", type="sql", uri=catalog, **through_s3fs) as opened:
+        read = opened.load_table("lake.pages").scan().to_arrow()
+    assert sorted(read["page_number"].to_pylist()) == list(range(8))
+    beside = {key for key in server.keys(bucket) if "/_runs/" not in key}
+    assert beside == {f"my lake/pages/{name}.parquet" for name in ("one", "two", "all")}
