@@ -17,6 +17,7 @@ from schemas.errors import Interrupted
 from schemas.records import SourceObject
 from schemas.settings import IngestSettings, Recipe
 from tasks import plan
+from tasks.catalog import register_lake
 from tasks.discover import below
 from tasks.engines.choice import recipe_of
 from tasks.engines.meter import Meter
@@ -76,6 +77,8 @@ def run_ingest(settings: IngestSettings, watcher: Watcher, meter: Meter | None =
                     run.tally.deleted = mark_deleted(
                         store, lock, seen, listed_below, settings.include, settings.exclude
                     )
+        if settings.catalog is not None:
+            register_lake(store, settings.catalog, settings.namespace, settings.storage_option)
     summary = run.tally.summary(run_id) | {"finished": not open_runs(store)}
     return Outcome(summary, tuple(run.tally.failures), run.tally.any_failed)
 

@@ -137,6 +137,12 @@ class IngestSettings(PlanSettings):
     mark_deleted: bool = Field(
         False, description="Note in deleted_at the documents that are gone from the source."
     )
+    catalog: str | None = Field(
+        None,
+        description="Iceberg catalog to register the lake's files in: sqlite:///PATH, an http(s):// "
+        "address of a REST catalog, or a name of pyiceberg's configuration.",
+    )
+    namespace: str = Field("pagelake", description="Namespace of the tables in the catalog.")
     single_writer: bool = Field(
         False,
         description="Write to a store without conditional writes; nobody else may write meanwhile.",
