@@ -45,7 +45,7 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
-    for name in ("botocore", "aiobotocore"):  # they tell where credentials were found
+    for name in ("botocore", "aiobotocore", "pyiceberg"):  # they tell of every client they make
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -139,8 +139,8 @@ class IngestSettings(PlanSettings):
     )
     catalog: str | None = Field(
         None,
-        description="Iceberg catalog to register the lake's files in: sqlite:///PATH, an http(s):// "
-        "address of a REST catalog, or a name of pyiceberg's configuration.",
+        description="Iceberg catalog to register the lake's files in: sqlite:///PATH, http(s):// "
+        "for a REST catalog, or a name of pyiceberg's configuration.",
     )
     namespace: str = Field("pagelake", description="Namespace of the tables in the catalog.")
     single_writer: bool = Field(
