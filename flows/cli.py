@@ -42,11 +42,8 @@ _storage_option = click.option(
 @click.version_option(package_name="pagelake")
 def main() -> None:
     """Documents in, a lake of Parquet out: every page's text, layout, tables and figures."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
-    for name in ("botocore", "aiobotocore", "pyiceberg"):  # they tell of every client they make
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("pagelake").setLevel(logging.INFO)  # the clouds' packages tell every request
 
 
 def _options(

@@ -36,11 +36,11 @@ def discover(
     Raises:
         SourceError: `source` does not exist or cannot be listed, or no further.
     """
+    if is_manifest(source):
+        named = addresses(source, sources)
+        return _looked_at((each for each in named if wanted(each, include, exclude)), sources)
     found = sources.of(source).walk(source, lake)
-    if not is_manifest(source):
-        return (each for path, each in found if wanted(path, include, exclude))
-    named = addresses(source, sources)
-    return _looked_at((each for each in named if wanted(each, include, exclude)), sources)
+    return (each for path, each in found if wanted(path, include, exclude))
 
 
 def wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

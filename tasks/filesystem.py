@@ -24,6 +24,7 @@ _EXTRAS = {"gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 _ON = {"1", "true", "yes", "on", "requester"}
 _TIMES = {"connect_timeout": 10, "read_timeout": 60, "max_pool_connections": 64}
 _TRIES = {"mode": "standard", "max_attempts": 6}
+_S3 = ("s3", "s3a")
 
 
 def protocol_of(address: str) -> str | None:
@@ -69,19 +70,34 @@ def filesystem(protocol: str, options: Mapping[str, Any]) -> fsspec.AbstractFile
     Raises:
         UsageError: fsspec does not know it, its package is missing, or it refuses the options.
     """
-    told = _s3_options(options) if protocol in ("s3", "s3a") else dict(options)
+    told = _s3_options(options) if protocol in _S3 else dict(options)
     try:
-        return fsspec.filesystem(protocol, use_listings_cache=False, **told)
+        found = fsspec.filesystem(protocol, use_listings_cache=False, **told)
+        if protocol in _S3:
+            found.connect()  # or a wrong option would show with the first request only
+        return found
     except ImportError:
         extra = _EXTRAS.get(protocol)
         way = f"pip install 'pagelake[{extra}]'" if extra else "install fsspec's package for it"
         raise UsageError(f"{protocol}:// needs a package that is not installed; {way}") from None
-    except (ValueError, TypeError) as error:
-        names = ", ".join(options) or "none"
+    except Exception as error:  # each maker's package has its own
         raise UsageError(
-            f"{protocol}:// cannot be opened with these options ({names}): "
-            f"{type(error).__name__}; check the address and --storage-option"
+            f"{protocol}:// cannot be opened: {_told(error, options)}; check the address, "
+            "--storage-option and the environment"
         ) from None
+
+
+def without_password(text: str) -> str:
+    """Text in which no address carries a user and password any more."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
+
+def _told(error: Exception, options: Mapping[str, Any]) -> str:
+    """What an error says, but for the values of options: one may be a secret."""
+    text = " ".join(str(error).split())
+    for value in options.values():
+        text = text.replace(str(value), "…")
+    return f"{type(error).__name__}: {without_password(text)[:200]}"
 
 
 def _s3_options(options: Mapping[str, Any]) -> dict[str, Any]:

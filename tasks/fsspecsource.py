@@ -9,7 +9,7 @@ import fsspec
 
 from schemas.errors import DocumentError, ErrorCode, SourceError
 from schemas.records import PlannedDocument, SourceObject
-from tasks.s3 import without_password
+from tasks.filesystem import without_password
 from tasks.source import GONE, Found, hidden
 from tasks.versions import version_of
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from schemas.errors import LakeError
 from tasks.arrowview import show_objects
-from tasks.s3 import without_password
+from tasks.filesystem import without_password
 from tasks.store import AlreadyExists, Changed, StoredObject
 from tasks.versions import version_of
 

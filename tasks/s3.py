@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,8 @@ from botocore.exceptions import (
 )
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
+
+from tasks.filesystem import without_password
 
 _CHUNK = 2**20
 _BROKEN_BODIES = 6
@@ -185,11 +186,6 @@ def refusal(error: BaseException, endpoint: str) -> Refused:
     if isinstance(error, EndpointConnectionError):
         return Refused("Unreachable", f"{without_password(endpoint)} cannot be reached")
     return Refused(type(error).__name__, _one_line(without_password(str(error))))
-
-
-def without_password(text: str) -> str:
-    """Text in which no address carries a user and password any more."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def split(address: str) -> tuple[str, str]:
