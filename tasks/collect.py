@@ -12,10 +12,11 @@ from schemas.records import DocumentFacts, Extent, PageResult, Place
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the next part would hold."""
+    """What the next part would hold; `full` if there is no room for more in it."""
 
     pages: tuple[PageResult, ...]
     extents: tuple[Extent, ...]
+    full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Collector:
             if last <= count:
                 break
             place, first = opened.standing.next, 1
-        return Draft(tuple(pages), tuple(extents))
+        return Draft(tuple(pages), tuple(extents), full=room <= 0)
 
     def committed_up_to(self, last: Extent) -> None:
         """Forget everything up to the extent that the log ends with, by whomever.

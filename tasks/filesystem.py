@@ -23,7 +23,7 @@ _PROTOCOL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
 _EXTRAS = {"gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 _ON = {"1", "true", "yes", "on", "requester"}
 _TIMES = {"connect_timeout": 10, "read_timeout": 60, "max_pool_connections": 64}
-_TRIES = {"mode": "standard", "max_attempts": 6}
+_TRIES = {"mode": "standard", "total_max_attempts": 6}
 _S3 = ("s3", "s3a")
 
 
@@ -95,7 +95,7 @@ def without_password(text: str) -> str:
 def _told(error: Exception, options: Mapping[str, Any]) -> str:
     """What an error says, but for the values of options: one may be a secret."""
     text = " ".join(str(error).split())
-    for value in options.values():
+    for value in filter(None, options.values()):
         text = text.replace(str(value), "…")
     return f"{type(error).__name__}: {without_password(text)[:200]}"
 

@@ -50,7 +50,9 @@ def read_summary(store: Store, run_id: str) -> dict[str, Any]:
 
 
 def write_summary(store: Store, run_id: str, summary: dict[str, Any]) -> None:
-    """Close a run."""
+    """Close a run; claims of workers that died just when they were done go first."""
+    for key in keys(store, f"{_RUNS}/{run_id}/claims/"):
+        store.delete(key)
     store.put(f"{_SUMMARIES}{run_id}.json", json.dumps(summary, indent=1).encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import ClientError as BodyError
 from botocore.exceptions import (
@@ -31,6 +32,8 @@ _WORDS = {
     "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off; set it",
     "InvalidObjectState": "the object is archived (Glacier); restore it first",
     "SlowDown": "the store asks for fewer requests, and went on asking; try again later",
+    "503": "the store asks for fewer requests, and went on asking; try again later",
+    "500": "the store fails inside, and went on failing; try again later",
 }
 _OTHER_REGION = {
     "PermanentRedirect",
@@ -39,6 +42,7 @@ _OTHER_REGION = {
     "301",
     "Redirect",
 }
+_ELSEWHERE = "the bucket is in another region; set AWS_DEFAULT_REGION or the right endpoint"
 
 
 class Refused(Exception):
@@ -78,8 +82,10 @@ def call(fs: S3FileSystem, method: str, **arguments: Any) -> dict[str, Any]:
     """
     try:
         answer: dict[str, Any] = fs.call_s3(method, **arguments)
+    except RecursionError:  # botocore asks where the bucket is, and is sent elsewhere again
+        raise Refused("301", _ELSEWHERE) from None
     except (OSError, BotoCoreError, ClientError) as error:
-        raise refusal(error, str(fs.endpoint_url or "the store")) from None
+        raise refusal(error) from None
     return answer
 
 
@@ -167,14 +173,14 @@ def listed(
         more["ContinuationToken"] = answer["NextContinuationToken"]
 
 
-def refusal(error: BaseException, endpoint: str) -> Refused:
+def refusal(error: BaseException) -> Refused:
     """Why a request failed: one line without secrets."""
     cause = error if isinstance(error, ClientError) else error.__cause__
     if isinstance(cause, ClientError):
         told = cause.response.get("Error", {})
         code = str(told.get("Code", "")) or type(error).__name__
         if code in _OTHER_REGION:
-            words = "the bucket is in another region; set AWS_DEFAULT_REGION or the right endpoint"
+            words = _ELSEWHERE
         else:
             words = _WORDS.get(code) or f"{code}: {told.get('Message', '')}"
         return Refused(code, _one_line(words))
@@ -184,7 +190,8 @@ def refusal(error: BaseException, endpoint: str) -> Refused:
         words = "there are no credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID and its secret"
         return Refused("NoCredentials", words)
     if isinstance(error, EndpointConnectionError):
-        return Refused("Unreachable", f"{without_password(endpoint)} cannot be reached")
+        asked = urlsplit(without_password(error.kwargs["endpoint_url"]))
+        return Refused("Unreachable", f"{asked.scheme}://{asked.netloc} cannot be reached")
     return Refused(type(error).__name__, _one_line(without_password(str(error))))
 
 

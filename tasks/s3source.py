@@ -23,12 +23,19 @@ class S3Source:
         bucket, key = split(address)
         if not bucket:
             raise SourceError(f"{address} names no bucket; give s3://BUCKET/PREFIX")
+        unsaid: Refused | None = None
         if key and not key.endswith("/"):
-            only = self.look(address)
-            if only.version != GONE:
+            try:
+                only = self._head(address)
+            except Refused as refused:
+                if not refused.code.isdigit():
+                    raise SourceError(f"cannot look at {address}: {refused.message}") from None
+                # A HEAD's refusal has no body to say why; the listing's has.
+                unsaid = None if refused.missing else refused
+                key += "/"
+            else:
                 yield key.rpartition("/")[2], only
                 return
-            key += "/"
         given = 0
         own = "".join(f"{part}/" for part in split(lake)) if lake.startswith("s3") else None
         try:
@@ -49,16 +56,21 @@ class S3Source:
                     f"{refused.message}; run the same command again to go on"
                 ) from None
             raise SourceError(f"cannot list {address}: {refused.message}") from None
+        if unsaid and not given:
+            raise SourceError(f"cannot look at {address}: {unsaid.message}")
 
     def look(self, address: str) -> SourceObject:
         """See `Source.look`."""
-        bucket, key = split(address)
         try:
-            told = call(self._fs, "head_object", Bucket=bucket, Key=key)
+            return self._head(address)
         except Refused as refused:
             if refused.missing or refused.denied:  # a key may be denied where a listing is not
                 return SourceObject(address, GONE, 0)
             raise SourceError(f"cannot look at {address}: {refused.message}") from None
+
+    def _head(self, address: str) -> SourceObject:
+        bucket, key = split(address)
+        told = call(self._fs, "head_object", Bucket=bucket, Key=key)
         return SourceObject(address, etag(told), told["ContentLength"])
 
     def fetch(self, planned: PlannedDocument) -> Iterator[bytes]:

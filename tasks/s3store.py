@@ -75,7 +75,7 @@ class S3Store:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise self._failure("read", key, refusal(error, self.address)) from None
+            raise self._failure("read", key, refusal(error)) from None
 
     def replace(self, key: str, data: bytes, tag: str) -> str:
         """See `Store.replace`."""
@@ -93,13 +93,8 @@ class S3Store:
 
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
-        try:
-            call(self._fs, "head_object", **self._at(key))
-        except Refused as refused:
-            if refused.missing:
-                return False
-            raise self._failure("read", key, refused) from None
-        return True
+        # Not by a HEAD: its refusals have no body, so they cannot say why.
+        return any(found.key == key for found in self.objects(key))
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.objects`."""

@@ -194,11 +194,17 @@ class ShardReader:
         await self._commit()
 
     async def _until_there_is_room(self) -> None:
-        most = PARTS_HELD * self._flow.part_pages
-        while self._collector.pages_held() >= most and not self._flow.stopping.is_set():
+        while self._holds_enough() and not self._flow.stopping.is_set():
             self._room.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _POLL_SECONDS)
+
+    def _holds_enough(self) -> bool:
+        """Whether a death now would cost a whole part, or much waits for a slow page."""
+        part = self._flow.part_pages
+        if self._collector.pages_held() >= PARTS_HELD * part:
+            return True
+        return self._collector.held() >= part and self._collector.draft(part).full
 
     async def _until_committed(self, place: Place) -> None:
         while self._collector.position[0] <= place and not self._flow.stopping.is_set():
@@ -213,8 +219,7 @@ class ShardReader:
             if not (urgent or due) and self._collector.held() < self._flow.part_pages:
                 return False
             draft = self._collector.draft(self._flow.part_pages)
-            full = len(draft.pages) >= self._flow.part_pages
-            if not draft.extents or not (urgent or due or full):
+            if not draft.extents or not (urgent or due or draft.full):
                 return False
             await asyncio.to_thread(self._check)
             ours = await asyncio.to_thread(self.log.append, draft.pages, draft.extents)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pyarrow.parquet as pq
 import pytest
+
+from tests.s3 import S3Server, serving
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_docs"
+QUICK = ("--layout", "none", "--processes", "1")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,9 @@ class Ended:
 
 def pagelake(*arguments: str | Path, timeout: float = 600, **environment: str) -> Ended:
     """Run the command in a process of its own, without a Prefect server."""
-    surroundings = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    surroundings = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "AWS_"))
+    }
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", *map(str, arguments)],
         capture_output=True,
@@ -47,6 +57,31 @@ def pagelake(*arguments: str | Path, timeout: float = 600, **environment: str) -
 @pytest.fixture(name="pagelake")
 def pagelake_command() -> Callable[..., Ended]:
     return pagelake
+
+
+def side_by_side(*steps: Callable[[], T]) -> list[T]:
+    """What several steps return that do not need each other, such as commands, done at once."""
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(lambda step: step(), steps))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server for all, in a process of its own. Its listings give 50 objects a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "50")
+        with serving() as server:
+            yield server
+
+
+def stored_rows(s3: S3Server, bucket: str, table: str) -> list[dict[str, Any]]:
+    """All rows of a table of the lake in a bucket, wherever in it that is."""
+    files = [key for key in s3.keys(bucket) if f"{table}/ingest_date=" in key]
+    return [
+        row
+        for key in files
+        for row in pq.read_table(io.BytesIO(s3.get(bucket, key))).to_pylist()
+    ]
 
 
 @pytest.fixture(scope="session")

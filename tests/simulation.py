@@ -169,6 +169,7 @@ class Machine:
         self.others.append(self)
         self.pid = len(others)
         self.loops: list[_Loop] = []
+        self.interrupt: Callable[[], object] | None = None
         self._skew = skew
         self._ticks = 0
         self._fibers: list[Fiber] = []
@@ -366,11 +367,11 @@ def in_simulation(patch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(
         monotonic=lambda: HERE.get().turns.now, sleep=lambda seconds: HERE.get().turns.wait(seconds)
     )
-    for module in ("lease", "shardreader", "progress"):
+    for module in ("lease", "shardreader"):
         patch.setattr(f"tasks.{module}.time", clock)
     for module in ("shardlog", "lakefiles", "orphans"):
         patch.setattr(f"tasks.{module}.ThreadPoolExecutor", _InTurn)
-    for module in ("tasks.runs", "tasks.collect", "tasks.lease", "flows.ingest"):
+    for module in ("tasks.collect", "tasks.lease", "flows.ingest"):
         patch.setattr(f"{module}.datetime", _Clock)
     threads = SimpleNamespace(Event=_Event, Lock=_Lock, Thread=_Thread)
     patch.setattr("tasks.lease.threading", threads)

@@ -127,9 +127,11 @@ def test_every_file_is_one_row_of_documents(bad: Bad) -> None:
     source, lake, _ = bad
     files = [name for _, _, names in os.walk(source) for name in names]
     uris = pq.read_table(lake / "documents")["source_uri"].to_pylist()
-    assert len(uris) == len(set(uris)) == len(files)
+    members = [uri for uri in uris if "!/" in uri]
+    assert members == [f"{source}/things.docx!/a.txt"]
+    assert len(uris) == len(set(uris)) == len(files) + len(members)
     shown = pagelake("sql", lake, "select count(*) as n from documents", "--format", "json")
-    assert shown.told == {"n": len(files)}
+    assert shown.told == {"n": len(uris)}
 
 
 def test_every_page_is_one_row_of_pages(bad: Bad) -> None:
@@ -151,7 +153,7 @@ def test_every_page_is_one_row_of_pages(bad: Bad) -> None:
         ("cut.pdf", "corrupt"),
         ("cut.docx", "corrupt"),
         ("secret.pdf", "encrypted"),
-        ("things.docx", "unsupported_type"),
+        ("a.txt", "unsupported_type"),
         ("vast.png", "too_large"),
         ("none.pdf", "no_pages"),
         ("dangling.pdf", "source_missing"),
@@ -162,6 +164,15 @@ def test_a_document_that_cannot_be_read_says_why(bad: Bad, name: str, code: str)
     assert (row["status"], row["error_code"]) == ("failed", code), row["error_message"]
     assert row["error_message"] and "\n" not in row["error_message"]
     assert (row["page_count"], row["pages_failed"]) == ((1, 1) if name == "cut.png" else (0, 0))
+
+
+def test_a_zip_that_calls_itself_a_letter_is_an_archive_with_failures(bad: Bad) -> None:
+    row, member = row_of(bad[1], "things.docx"), row_of(bad[1], "a.txt")
+    assert (row["media_type"], row["page_count"]) == ("application/zip", 0)
+    assert (row["status"], row["error_code"]) == ("partial", "unsupported_type")
+    assert "1 of 1 members" in row["error_message"]
+    assert member["source_uri"] == f"{row['source_uri']}!/a.txt"
+    assert member["source_version"] == row["source_version"]
 
 
 def test_a_pdf_locked_against_changes_is_read(bad: Bad) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from schemas.records import Block, DocumentFacts, PageResult
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
 from tasks.collect import Collector
 from tasks.rows import blocks_table, documents_table, pages_from, pages_table, parquet
-from tests.shards import facts_of, page_of, shard_of
+from tests.shards import page_of, shard_of, standings_of
 
 texts = st.text(max_size=20)
 floats = st.floats(-1e4, 1e4, width=32)
@@ -78,13 +79,15 @@ def test_rows_become_the_records_they_were_made_from(made: list[PageResult]) -> 
 def three_tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, pa.Schema]]:
     folder = tmp_path_factory.mktemp("tables")
     shard = shard_of([3, 0])
-    made = [page_of(shard, 0, number, "w") for number in range(1, 4)]
-    collector = Collector(shard, (0, 1))
-    collector.opened(0, DocumentFacts("abc", "application/pdf", 10, 3, 3, metadata={"title": "é"}))
+    facts = DocumentFacts("abc", "application/pdf", 10, 3, 3, metadata={"title": "é"})
+    first = replace(standings_of(shard, 0, 3)[0], facts=facts)
+    made = [page_of(first, number, "w") for number in range(1, 4)]
+    collector = Collector(None)
+    collector.opened(first)
     for page in made:
-        collector.finished(0, page)
-    collector.opened(1, facts_of(0))
-    extents = {extent.index: [extent] for extent in collector.draft(9).extents}
+        collector.finished(first.place, page)
+    collector.opened(standings_of(shard, 1, 0)[0])
+    extents = {extent.place: [extent] for extent in collector.draft(9).extents}
     tables = {
         "pages": (pages_table(made, shard), PAGES),
         "blocks": (blocks_table(made, shard), BLOCKS),

@@ -8,11 +8,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from schemas.errors import LakeError
+from schemas.tables import PAGES
 from tasks.localstore import LocalStore
-from tasks.store import AlreadyExists, Changed, keys
+from tasks.rows import parquet
+from tasks.store import AlreadyExists, Changed, keys, read_table
 
 
 @pytest.fixture
@@ -146,12 +149,40 @@ def test_sweep_does_not_break_a_create_that_is_under_way(
     assert store.read("key")[0] == b"data"
 
 
-def test_list_gives_keys_at_any_depth_in_order(store: LocalStore) -> None:
-    for key in ("pages/d=2/b", "pages/d=1/c", "pages/d=1/a", "blocks/x"):
+def test_list_gives_keys_that_begin_alike_at_any_depth_in_order(store: LocalStore) -> None:
+    for key in ("pages/d=2/b", "pages/d=1/c", "pages/d=1/a-1", "pages/d=1/a-10", "blocks/x"):
         store.create(key, b"")
-    assert list(store.keys("pages")) == ["pages/d=1/a", "pages/d=1/c", "pages/d=2/b"]
+    pages = ["pages/d=1/a-1", "pages/d=1/a-10", "pages/d=1/c", "pages/d=2/b"]
+    assert list(keys(store, "pages/")) == list(keys(store, "p")) == pages
+    assert list(keys(store, "pages/d=1/a-1")) == pages[:2]
+    assert list(keys(store, "pages/d=1/a-1/")) == []
     assert store.folders("pages") == ["d=1", "d=2"]
-    assert list(store.keys("nothing")) == store.folders("nothing") == []
+    assert list(keys(store, "nothing")) == store.folders("nothing") == []
+
+
+def test_a_listing_tells_size_and_changes_with_the_content(store: LocalStore) -> None:
+    tag = store.create("pages/a", b"one")
+    (before,) = store.objects("pages/")
+    assert (before.key, before.size_bytes) == ("pages/a", 3)
+    assert list(store.objects("pages/")) == [before]
+    store.replace("pages/a", b"and one more", tag)
+    (after,) = store.objects("pages/")
+    assert (after.key, after.size_bytes) == ("pages/a", 12)
+    assert after.version != before.version
+
+
+def test_a_table_is_read_by_todays_schema(store: LocalStore) -> None:
+    """A lake's older files have fewer columns, in another order perhaps."""
+    old = pa.table({"text": ["b", "a"], "page_number": pa.array([2, 1], pa.int32())})
+    store.create("pages/old.parquet", parquet(old))
+    found = read_table(store, "pages/old.parquet", PAGES)
+    assert found.schema.equals(PAGES, check_metadata=False)
+    assert found.select(["page_number", "text", "engine"]).to_pylist() == [
+        {"page_number": 2, "text": "b", "engine": None},
+        {"page_number": 1, "text": "a", "engine": None},
+    ]
+    with pytest.raises(FileNotFoundError):
+        read_table(store, "pages/new.parquet", PAGES)
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""What the recovery tests share: a store, a source in it, and what an undisturbed run makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+import pytest
+
+from tests.recovery.contents import Contents
+from tests.recovery.letters import DOCUMENTS, PAGES, ROWS, letters
+from tests.recovery.scene import Scene, filled, scene_of
+from tests.s3 import S3Server
+
+NewScene = Callable[[], AbstractContextManager[Scene]]
+
+
+@pytest.fixture(scope="session")
+def new_scene(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> NewScene:
+    """Makes scenes of one source, so that what is in their lakes can be compared."""
+    source = filled(s3, letters())
+    return partial(scene_of, s3, source, tmp_path_factory.mktemp("temporary"))
+
+
+@pytest.fixture(scope="session")
+def calm(new_scene: NewScene) -> Contents:
+    """The lake of a run that nothing disturbs."""
+    with new_scene() as scene:
+        ended = scene.ingest()
+        assert ended.code == 3, ended.err
+        contents = scene.contents()
+        assert (len(contents.documents), len(contents.pages)) == (DOCUMENTS, ROWS)
+        assert set(scene.asked().values()) == {1}
+        assert len(scene.asked()) == PAGES
+    assert contents.not_accounted_for() == set()
+    assert contents.twice() == []
+    return contents
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the deaths have cost."""
+    told = [
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "read_again"
+    ]
+    if told:
+        terminalreporter.write_line(
+            f"{len(told)} deaths: {max(told)} of {PAGES} pages read again at most, "
+            f"{sum(told) / len(told):.1f} on average"
+        )

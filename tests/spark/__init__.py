@@ -1,0 +1,1 @@
+"""The lake read by Spark, in an environment of its own."""
