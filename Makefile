@@ -8,6 +8,10 @@ SHELL := bash
 VLLM = VLLM_PYTHON="$$($(PYTHON) -m tests.vllm.environment | tail -n 1)" && \
 	export PYTHONPATH="$(CURDIR)" && "$$VLLM_PYTHON" -m
 
+# Spark with a JVM of Debian's, likewise: see tests/spark/environment.py.
+SPARK = SPARK_PYTHON="$$($(PYTHON) -m tests.spark.environment | tail -n 1)" && \
+	export PYTHONPATH="$(CURDIR)" && "$$SPARK_PYTHON" -m
+
 .PHONY: help venv demo test test-recovery test-spark test-vllm lint format clean \
 	bench bench-plan bench-ngram bench-vllm bench-memory
 

@@ -15,7 +15,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from schemas.errors import PagelakeError, UsageError
-from schemas.settings import IngestSettings, PlanSettings, ServeSettings
+from schemas.settings import (
+    CompactSettings,
+    ForgetSettings,
+    IngestSettings,
+    PlanSettings,
+    ReparseSettings,
+    ServeSettings,
+)
 
 
 class _Command(click.Group):
@@ -49,13 +56,13 @@ def main() -> None:
 def _options(
     model: type[BaseModel], without: str = ""
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorates a command with an option a field; SOURCE and DEST are arguments."""
+    """Decorates a command with an option a field; SOURCE, DEST and URI are arguments."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, field in reversed(model.model_fields.items()):
             if name == without:
                 continue
-            if name in ("source", "dest"):
+            if name in ("source", "dest", "uri"):
                 command = click.argument(name)(command)
                 continue
             default = None if field.default is PydanticUndefined else field.default
@@ -168,6 +175,55 @@ def serve(**given: Any) -> None:
     from flows.serve import run_serve
 
     run_serve(_settings(ServeSettings, given))
+
+
+@main.command()
+@_options(CompactSettings)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compact(as_json: bool, **given: Any) -> None:
+    """Merge small files of the lake DEST into few large ones, sorted by address.
+
+    Merged files are left behind empty for a week, in the way of whoever was writing them.
+    """
+    settings = _settings(CompactSettings, given)
+    from flows.show import show_compacted
+    from flows.upkeep import run_compact
+
+    told = run_compact(settings)
+    click.echo(json.dumps(told)) if as_json else show_compacted(told, settings.dest, sys.stdout)
+
+
+@main.command()
+@_options(ForgetSettings)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def forget(as_json: bool, **given: Any) -> None:
+    """Take the document URI out of every file of the lake DEST, in all its versions.
+
+    An archive is forgotten with its members. Remove the document from the source first: the next
+    ingest reads what it finds there.
+    """
+    settings = _settings(ForgetSettings, given)
+    from flows.show import show_forgotten
+    from flows.upkeep import run_forget
+
+    told = run_forget(settings)
+    click.echo(json.dumps(told)) if as_json else show_forgotten(told, sys.stdout)
+
+
+@main.command()
+@_options(ReparseSettings)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def reparse(as_json: bool, **given: Any) -> None:
+    """Parse anew, by today's parser, what engines have said of the pages in the lake DEST.
+
+    No engine is asked and no source is read: Markdown, text and blocks come out of raw_output.
+    """
+    settings = _settings(ReparseSettings, given)
+    from flows.show import show_reparsed
+    from flows.upkeep import run_reparse
+
+    told = run_reparse(settings)
+    click.echo(json.dumps(told)) if as_json else show_reparsed(told, settings.dest, sys.stdout)
 
 
 @main.command()

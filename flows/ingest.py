@@ -30,6 +30,7 @@ from tasks.progress import Tally, Watcher
 from tasks.readpage import PageReader
 from tasks.runs import new_run_id, open_runs, write_summary
 from tasks.samebytes import Originals
+from tasks.settle import settle
 from tasks.sources import Sources
 from tasks.store import Store
 from tasks.stores import prepare, store_of
@@ -67,6 +68,7 @@ def run_ingest(settings: IngestSettings, watcher: Watcher, meter: Meter | None =
     run_id = new_run_id(store)
     with LakeLock(store, run_id, settings.take_over_after, settings.wait) as lock:
         store.sweep()
+        settle(store, lock)
         run = _Run(settings, recipe, watcher, store, lock, meter, sources)
         if listed_below is None:
             asyncio.run(run.bring_up_to_date(listing, run_id))

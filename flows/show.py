@@ -73,6 +73,39 @@ def show_status(found: dict[str, Any], to: TextIO) -> None:
         print("writing    " + _pairs(found["writer"]), file=to)
 
 
+def show_compacted(told: dict[str, Any], dest: str, to: TextIO) -> None:
+    """What a compaction has done."""
+    if told["shards"]:
+        print(
+            f"{told['parts_before']} parts of {told['shards']} shards became {told['parts_after']}",
+            file=to,
+        )
+    if told["removed"]:
+        print(f"{told['removed']} files removed that had been empty for a week", file=to)
+    if not told["shards"] and not told["removed"]:
+        print(f"{dest} has nothing to merge", file=to)
+
+
+def show_forgotten(told: dict[str, Any], to: TextIO) -> None:
+    """What has gone with a document."""
+    names = ("documents", "pages", "blocks")
+    rows = ", ".join(f"{told[name]} of {name}" for name in names)
+    print(f"{told['uri']} is forgotten: rows {rows}; {told['figures']} figures", file=to)
+
+
+def show_reparsed(told: dict[str, Any], dest: str, to: TextIO) -> None:
+    """What parsing anew has done."""
+    version = told["parser_version"]
+    if not told["parsed"] + told["kept"] + told["failed"]:
+        print(f"{dest} is parsed by parser {version}: nothing to do", file=to)
+        return
+    print(f"{told['parsed']} pages parsed anew by parser {version}", file=to)
+    if told["kept"]:
+        print(f"{told['kept']} pages kept: to parse them takes the page's image", file=to)
+    if told["failed"]:
+        print(f"{told['failed']} pages kept: the parser did not survive them", file=to)
+
+
 def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str, to: TextIO) -> None:
     """Rows as an aligned table, as CSV, or as one JSON object a line."""
     if form == "csv":

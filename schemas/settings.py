@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,29 @@ class Settings(BaseModel):
     """Base of all settings: frozen, and a name that does not exist is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+StorageOption = Annotated[
+    tuple[str, ...],
+    Field(
+        description="KEY=VALUE for object stores, e.g. endpoint_url=…, region=…, profile=…, "
+        "anon=true, requester_pays=true, sse=aws:kms; with source. or dest. before KEY for one "
+        "side (again for more).",
+        repr=False,
+    ),
+]
+SingleWriter = Annotated[
+    bool,
+    Field(
+        description="Write to a store without conditional writes; nobody else may write meanwhile."
+    ),
+]
+Wait = Annotated[bool, Field(description="If another run is writing to the lake, wait for it.")]
+TakeOverAfter = Annotated[
+    float,
+    Field(ge=5, description="Seconds of silence after which a lock of another host is broken."),
+]
+Processes = Annotated[int, Field(ge=1, description="Worker processes, one thread each.")]
 
 
 class EngineSettings(Settings):
@@ -68,13 +91,7 @@ class PlanSettings(EngineSettings):
         ".parquet) to read documents from."
     )
     dest: str = Field(description="Folder or s3:// address of the lake; made if it is not there.")
-    storage_option: tuple[str, ...] = Field(
-        (),
-        description="KEY=VALUE for object stores, e.g. endpoint_url=…, region=…, profile=…, "
-        "anon=true, requester_pays=true, sse=aws:kms; with source. or dest. before KEY for one "
-        "side (again for more).",
-        repr=False,
-    )
+    storage_option: StorageOption = ()
     engine: Literal["auto", "rapidocr", "vllm", "server"] = Field(
         "auto",
         description="What reads pages that have no trustworthy text of their own. auto: server if "
@@ -143,17 +160,10 @@ class IngestSettings(PlanSettings):
         "for a REST catalog, or a name of pyiceberg's configuration.",
     )
     namespace: str = Field("pagelake", description="Namespace of the tables in the catalog.")
-    single_writer: bool = Field(
-        False,
-        description="Write to a store without conditional writes; nobody else may write meanwhile.",
-    )
-    wait: bool = Field(False, description="If another run is writing to the lake, wait for it.")
-    take_over_after: float = Field(
-        60.0, ge=5, description="Seconds of silence after which a lock of another host is broken."
-    )
-    processes: int = Field(
-        default_factory=usable_cores, ge=1, description="Worker processes, one thread each."
-    )
+    single_writer: SingleWriter = False
+    wait: Wait = False
+    take_over_after: TakeOverAfter = 60.0
+    processes: Processes = Field(default_factory=usable_cores)
     max_in_flight: int | None = Field(
         None,
         ge=1,
@@ -193,6 +203,40 @@ class IngestSettings(PlanSettings):
     def in_flight(self, engines: int) -> int:
         """Pages being worked on at once: enough that neither a process nor an engine waits."""
         return self.max_in_flight or 4 * self.processes + 256 * engines
+
+
+class UpkeepSettings(Settings):
+    """What every command takes that tends a lake which is there."""
+
+    dest: str = Field(description="Folder or s3:// address of the lake.")
+    storage_option: StorageOption = ()
+    single_writer: SingleWriter = False
+    wait: Wait = False
+    take_over_after: TakeOverAfter = 60.0
+
+
+class CompactSettings(UpkeepSettings):
+    """What `pagelake compact` does."""
+
+    part_bytes: int = Field(
+        64 * 1024**2,
+        ge=1,
+        le=256 * 1024**2,
+        description="Size of the Parquet files to write; below half of it they are small.",
+    )
+
+
+class ForgetSettings(UpkeepSettings):
+    """What `pagelake forget` takes out of a lake."""
+
+    uri: str = Field(min_length=1, description="Address of the document, as in source_uri.")
+
+
+class ReparseSettings(UpkeepSettings):
+    """How `pagelake reparse` goes about it."""
+
+    processes: Processes = Field(default_factory=usable_cores)
+    page_timeout: float = Field(15.0, gt=0, description="Seconds that parsing one page may take.")
 
 
 class Recipe(Settings):

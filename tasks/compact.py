@@ -43,9 +43,7 @@ class Compacted:
     removed: int = 0
 
 
-def compact(
-    store: Store, lock: LakeLock, run_id: str, part_bytes: int, now: datetime
-) -> Compacted:
+def compact(store: Store, lock: LakeLock, run_id: str, part_bytes: int, now: datetime) -> Compacted:
     """Merge small parts until nothing is to be gained any more.
 
     `tasks.settle.settle` must have been called under this lock.

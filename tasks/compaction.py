@@ -57,9 +57,7 @@ class Compaction:
 def overlay(store: Store) -> Overlay:
     """What compactions hide from readers."""
     notes = noted(store)
-    hidden = {
-        shard_id for shard_id, names in notes.items() if "begun" in names and len(names) == 1
-    }
+    hidden = {shard_id for shard_id, names in notes.items() if "begun" in names and len(names) == 1}
     decided = [shard_id for shard_id, names in notes.items() if "decision" in names]
     with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="notes") as pool:
         for found in pool.map(partial(_hidden_by, store), decided):

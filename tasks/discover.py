@@ -71,7 +71,7 @@ def _looked_at(named: Iterable[str], sources: Sources) -> Iterator[SourceObject]
 
 
 def below(source: str) -> str:
-    """What the addresses of all objects of a source begin with.
+    """What the addresses of all objects of a source begin with, if it is not one object itself.
 
     Raises:
         UsageError: it is a manifest, whose addresses have nothing in common.

@@ -162,9 +162,7 @@ class Mover:
         return in_key_order(found, schema)
 
 
-def extents_of(
-    moved: Sequence[Moved], part: Sequence[Slice], pages: pa.Table
-) -> list[Extent]:
+def extents_of(moved: Sequence[Moved], part: Sequence[Slice], pages: pa.Table) -> list[Extent]:
     """What a part holds of each document, by its rows of `pages`."""
     told = iter(pages.select(["status", "error_code", "error_message"]).to_pylist())
     made = []

@@ -90,7 +90,7 @@ def mark_deleted(
     """Note what is gone, and forget that of what is back; how many documents are newly noted.
 
     Args:
-        below: what the addresses of all that was listed begin with.
+        below: what was listed: a folder or prefix, or the one object that is there.
         include: globs of the listing: what they would have left out is not judged.
         exclude: likewise.
 
@@ -98,6 +98,9 @@ def mark_deleted(
         LakeError: an object was changed meanwhile.
     """
     db = seen.db
+    listed = db.execute("SELECT 1 FROM seen WHERE uri = ?", [storable(below)]).fetchone()
+    if not (listed or below.endswith("/")):
+        below += "/"  # or what only begins alike would be judged, as docs2/ with docs
     store.show(db, "stored", document_files(store), DOCUMENTS)
     db.execute(_GONE, [storable(below)])
     if include or exclude:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +73,13 @@ def s3() -> Iterator[S3Server]:
         patch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "50")
         with serving() as server:
             yield server
+
+
+def remove(s3: S3Server, bucket: str, *keys: str) -> None:
+    """Take objects away."""
+    with closing(s3.client()) as client:
+        for key in keys:
+            client.delete_object(Bucket=bucket, Key=key)
 
 
 def stored_rows(s3: S3Server, bucket: str, table: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from s3fs import S3FileSystem
 from schemas.errors import SourceError
 from tasks.discover import discover
 from tasks.sources import Sources
-from tests.conftest import QUICK, Ended, pagelake, side_by_side, stored_rows
+from tests.conftest import QUICK, Ended, pagelake, remove, side_by_side, stored_rows
 from tests.documents import write_pdf
 from tests.faultproxy import Proxy, Refuse, Request, gets, lists, proxying, puts
 from tests.s3 import KEY, REGION, SECRET, S3Server
@@ -125,7 +125,7 @@ class Lanes:
 
 
 def letter(folder: Path, name: str, pages: int = 1) -> bytes:
-    return write_pdf(folder / "made.pdf", pages, f"A letter named {ascii(name)}.").read_bytes()
+    return write_pdf(folder / "made.pdf", pages, f"A letter named {ascii(name[:40])}.").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def lanes(
         lanes = Lanes(
             Lane(s3, first, f"s3://{bucket}/in", f"s3://{bucket}/{LAKE}"),
             Lane(s3, second, f"s3://{bucket}/in", str(folder / "lake")),
-            Lane(s3, third, str(folder / "in"), f"s3://{other}/{LAKE}"),
+            Lane(s3, third, str(folder / "in"), f"s3://{other}/ocr"),
         )
 
         def nightly() -> None:
@@ -172,22 +172,22 @@ def lanes(
             many_nights(lanes.inside, bucket, documents, letter(folder, "new version", 2))
 
         side_by_side(
-            nightly, lambda: two_nights(lanes.outwards), lambda: two_nights(lanes.inwards)
+            nightly,
+            lambda: two_nights(lanes.outwards, "--exclude", "my lake*"),
+            lambda: two_nights(lanes.inwards),
         )
         yield lanes
 
 
-def two_nights(lane: Lane) -> None:
-    lane.run("first", "ingest", *QUICK, *EXCLUDE)
-    lane.run("again", "ingest", *QUICK, *EXCLUDE)
+def two_nights(lane: Lane, *options: str) -> None:
+    lane.run("first", "ingest", *QUICK, *EXCLUDE, *options)
+    lane.run("again", "ingest", *QUICK, *EXCLUDE, *options)
 
 
 def many_nights(lane: Lane, bucket: str, documents: dict[str, bytes], newer: bytes) -> None:
     vanishing = ("deep/gone.pdf", "gone.pdf", "gone.zip")
     lane.s3.put(bucket, "in/deep/er/changed.pdf", newer)
-    with lane.s3.client() as client:
-        for name in vanishing:
-            client.delete_object(Bucket=bucket, Key=f"in/{name}")
+    remove(lane.s3, bucket, *(f"in/{name}" for name in vanishing))
     marking = (*QUICK, *EXCLUDE, "--mark-deleted")
     lane.run("plan", "plan", *QUICK[:2], *EXCLUDE[:2])
     lane.run("changed", "ingest", *marking, "--include", "deep/*")
@@ -232,9 +232,9 @@ def test_a_folder_gives_the_same_rows_as_a_bucket(lanes: Lanes) -> None:
 def test_a_document_is_read_whatever_its_key_is(lanes: Lanes, name: str) -> None:
     first = lanes.inside.steps["first"]
     assert first.documents[name]["status"] == "ok"
-    words = " ".join(first.pages[name, 1].split())
-    # A line of a page is broken where it is full, in the middle of a long word too.
-    assert f"A letter named {ascii(name)}."[:40].replace(" ", "") in words.replace(" ", "")
+    # A line of the page is broken where it is full, in a long word too.
+    said = "".join(first.pages[name, 1].split())
+    assert said.startswith("".join(f"A letter named {ascii(name[:40])}.".split()))
 
 
 def test_a_lake_has_the_same_objects_in_a_bucket_as_in_a_folder(lanes: Lanes) -> None:
@@ -266,17 +266,10 @@ def test_a_run_with_nothing_to_do_lists_once_and_asks_little_more(lanes: Lanes) 
 
 def test_every_part_plan_lock_and_claim_is_written_on_a_condition(lanes: Lanes) -> None:
     first = lanes.inside.steps["first"].requests
-    wanted = {
-        "pages/": "If-None-Match",
-        "documents/": "If-None-Match",
-        "plan-": "If-None-Match",
-        "_runs/lock": "If-None-Match",
-        "claims/": "If-None-Match",
-        "lake.json": "If-None-Match",
-    }
-    for name, condition in wanted.items():
-        written = [each for each in first if puts(re.escape(name))(each)]
-        assert written and all(condition in each.headers for each in written), name
+    for name in ("/pages/", "/documents/", "/plan-", "/lock$", "/claims/", "/lake.json"):
+        new, *later = [each for each in first if puts(name)(each)]
+        assert new.headers["If-None-Match"] == "*", name
+        assert all({"If-None-Match", "If-Match"} & set(each.headers) for each in later), name
     given_back = [each for each in first if each.method == "DELETE" and "probe" not in each.key]
     assert len(given_back) == 2 and all("If-Match" in each.headers for each in given_back)
 
@@ -351,8 +344,8 @@ def test_what_is_back_is_noted_no_more_and_not_read_again(lanes: Lanes) -> None:
 
 
 def test_a_lake_in_a_bucket_is_read_by_everyone(lanes: Lanes) -> None:
-    lane = lanes.inside
-    pages, bucket_and_key = len(lane.steps["back"].pages) + 1, lane.lake.removeprefix("s3://")
+    lane = lanes.inwards
+    pages, bucket_and_key = len(lane.steps["again"].pages), lane.lake.removeprefix("s3://")
     fs = S3FileSystem(key=KEY, secret=SECRET, endpoint_url=lane.s3.endpoint)
     with duckdb.connect() as db:
         db.register_filesystem(fs)

@@ -213,6 +213,7 @@ def expect_seen(
     assert len(seen) > 1, "all saw the same"
     *members, last = logged
     assert last.closes and not any(member.closes for member in members)
+    assert last.place == (index, len(members))
     if not members:
         assert logged in wanted.values() and failures
         return
@@ -301,14 +302,14 @@ def content(chance: Random) -> Content:
     return tuple(chance.randint(0, 3) for _ in range(chance.randint(0, 4)))
 
 
-def collected(shard: Shard, counts: Sequence[int], name: str, sha256: str = "abc") -> Collector:
-    """A collector of a worker that has read all of a shard, and committed nothing."""
+def collected(shard: Shard, contents: Sequence[Content], name: str) -> Collector:
+    """The collector of a worker that has read all of a shard, and committed nothing."""
     collector = Collector(None)
-    for index, count in enumerate(counts):
-        [standing] = standings_of(shard, index, count, sha256)
-        collector.opened(standing)
-        for number in range(1, count + 1):
-            collector.finished(standing.place, page_of(standing, number, name))
+    for index, content in enumerate(contents):
+        for standing in standings_of(shard, index, content):
+            collector.opened(standing)
+            for number in range(1, standing.facts.page_count + 1):
+                collector.finished(standing.place, page_of(standing, number, name))
     return collector
 
 
@@ -388,6 +389,7 @@ def test_finished_pages_are_counted_until_they_are_committed() -> None:
     assert [extent.last_page for extent in collector.draft(9).extents] == [2]
     collector.finished((0, 0), page_of(first, 3, "w"))
     assert [(e.index, e.last_page) for e in collector.draft(9).extents] == [(0, 3), (1, 0)]
+    assert [collector.draft(most).full for most in (3, 4, 5)] == [True, True, False]
     collector.committed_up_to(extent(first, 2))
     assert collector.position == ((0, 0), 3)
     assert (collector.pages_held(), collector.draft(1).pages[0].page_number) == (1, 3)
@@ -499,23 +501,12 @@ def test_what_is_the_same_or_complete_is_no_disagreement(
 def test_the_members_of_an_archive_stand_before_it() -> None:
     content = (2, 0, 1)
     store, shard = MemoryStore(Bucket()), shard_of([content, 1])
-    for sees in ([Seen("zip", content), Seen("abc", 1)],):
-        log, collector = ShardLog(store, shard), Collector(None)
-        for found, _ in missing(shard, sees, None):
-            collector.opened(found)
-            for number in range(1, found.facts.page_count + 1):
-                collector.finished(found.place, page_of(found, number, "w"))
-        places = []
-        while commit(log, collector, 1):
-            places.append(log.position())
-        assert places == [
-            ((0, 0), 2),
-            ((0, 1), 1),
-            ((0, 2), 1),
-            ((0, 3), 1),
-            ((1, 0), 1),
-            ((2, 0), 1),
-        ]
+    log, collector = ShardLog(store, shard), collected(shard, [content, 1], "w")
+    positions = []
+    while commit(log, collector, 1):
+        positions.append(log.position())
+    members = [((0, 0), 2), ((0, 1), 1), ((0, 2), 1), ((0, 3), 1)]
+    assert positions == [*members, ((1, 0), 1), ((2, 0), 1)]
     rows = documents_table(shard, ShardLog(store, shard).extents(), "recipe").to_pylist()
     told = [(row["source_uri"], row["status"], row["error_code"]) for row in rows]
     assert told == [
