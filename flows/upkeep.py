@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.settings import CompactSettings, ForgetSettings, ReparseSettings, UpkeepSettings
+from tasks.catalog import register_lake
 from tasks.compact import compact
 from tasks.forget import Forgotten, forget
 from tasks.lock import LakeLock
@@ -92,3 +93,5 @@ def _held(settings: UpkeepSettings) -> Iterator[_Held]:
     with LakeLock(store, run_id, settings.take_over_after, settings.wait) as lock:
         store.sweep()
         yield _Held(store, lock, run_id, tuple(settle(store, lock)))
+        if settings.catalog is not None:
+            register_lake(store, settings.catalog, settings.namespace, settings.storage_option)

@@ -45,6 +45,14 @@ TakeOverAfter = Annotated[
     float,
     Field(ge=5, description="Seconds of silence after which a lock of another host is broken."),
 ]
+Catalog = Annotated[
+    str | None,
+    Field(
+        description="Iceberg catalog to register the lake's files in: sqlite:///PATH, http(s):// "
+        "for a REST catalog, or a name of pyiceberg's configuration."
+    ),
+]
+Namespace = Annotated[str, Field(description="Namespace of the tables in the catalog.")]
 Processes = Annotated[int, Field(ge=1, description="Worker processes, one thread each.")]
 
 
@@ -154,12 +162,8 @@ class IngestSettings(PlanSettings):
     mark_deleted: bool = Field(
         False, description="Note in deleted_at the documents that are gone from the source."
     )
-    catalog: str | None = Field(
-        None,
-        description="Iceberg catalog to register the lake's files in: sqlite:///PATH, http(s):// "
-        "for a REST catalog, or a name of pyiceberg's configuration.",
-    )
-    namespace: str = Field("pagelake", description="Namespace of the tables in the catalog.")
+    catalog: Catalog = None
+    namespace: Namespace = "pagelake"
     single_writer: SingleWriter = False
     wait: Wait = False
     take_over_after: TakeOverAfter = 60.0
@@ -210,6 +214,8 @@ class UpkeepSettings(Settings):
 
     dest: str = Field(description="Folder or s3:// address of the lake.")
     storage_option: StorageOption = ()
+    catalog: Catalog = None
+    namespace: Namespace = "pagelake"
     single_writer: SingleWriter = False
     wait: Wait = False
     take_over_after: TakeOverAfter = 60.0

@@ -21,7 +21,7 @@ from tasks.runs import open_runs
 from tasks.store import Store, keys
 
 _MOST_NEAR = 3
-_NEAR = 0.85  # Jaro-Winkler: a letter or a folder off, and not just the same bucket
+_MOST_LETTERS = 3  # wrong, missing or too many
 
 _RUNS = "_runs"
 
@@ -69,15 +69,18 @@ def find(store: Store, uri: str) -> Found:
 
 
 def near(store: Store, uri: str) -> list[str]:
-    """Addresses of the lake that are written much like this one."""
+    """Addresses of the lake that are spelt almost like this one, or end in the same name."""
+    name = uri.rpartition("/")[2]
     with closing(_stored(store)) as db:
         rows = db.execute(
-            "SELECT source_uri, jaro_winkler_similarity(source_uri, $1) AS likeness "
-            "FROM (SELECT DISTINCT source_uri FROM stored) "
-            "WHERE likeness >= $2 OR ends_with(source_uri, '/' || $1) ORDER BY 2 DESC LIMIT $3",
-            [uri, _NEAR, _MOST_NEAR],
+            "SELECT source_uri FROM (SELECT DISTINCT source_uri FROM stored) "
+            "WHERE ends_with(source_uri, '/' || $2) OR CASE "
+            "WHEN abs(length(source_uri) - length($1)) <= $3 "
+            "THEN levenshtein(source_uri, $1) <= $3 ELSE false END "
+            "ORDER BY levenshtein(source_uri, $1), 1 LIMIT $4",
+            [uri, name, _MOST_LETTERS, _MOST_NEAR],
         ).fetchall()
-    return [found for found, _ in rows]
+    return [found for (found,) in rows]
 
 
 def refuse_if_open(store: Store, uri: str) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from schemas.errors import LockLost
+from schemas.errors import LakeError, LockLost
 from schemas.records import Shard
 from schemas.tables import DOCUMENTS
 from tasks.compaction import Compaction, begin
@@ -85,6 +85,26 @@ def _merge(
     lock.check()
     begin(store, compaction)
     # Read only now: from here on whoever takes the lake over gives this up, or finishes it.
+    try:
+        parts = _write(store, lock, group, shard, part_bytes)
+    except (FileNotFoundError, LakeError) as error:
+        lock.check()  # whoever took the lake over has emptied what we were reading
+        if isinstance(error, LakeError):
+            raise
+        raise LakeError(
+            f"a file of {store.address} is missing, so its shard cannot be merged; restore it: "
+            f"{error}"
+        ) from None
+    if not finish(store, lock, compaction):
+        raise LockLost(
+            f"another writer took {store.address} over and gave up merging {len(group.shards)} "
+            "shards; nothing is lost, run the command again"
+        )
+    return parts
+
+
+def _write(store: Store, lock: LakeLock, group: Group, shard: Shard, part_bytes: int) -> int:
+    """Write the files of the new shard; how many parts they are."""
     logs = _logs(store, group)
     documents = {
         shard_id: read_table(store, documents_key(replace(shard, shard_id=shard_id)), DOCUMENTS)
@@ -104,11 +124,6 @@ def _merge(
     lock.check()
     rows = _renamed(_documents(moved, documents), shard)
     store.create(documents_key(shard), parquet(rows))
-    if not finish(store, lock, compaction):
-        raise LockLost(
-            f"another writer took {store.address} over and gave up merging {len(group.shards)} "
-            "shards; nothing is lost, run the command again"
-        )
     return seq + 1
 
 

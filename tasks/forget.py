@@ -54,12 +54,12 @@ def forget(store: Store, lock: LakeLock, uri: str) -> Forgotten:
         LakeError: an unfinished run has it still to read.
     """
     uri = storable(uri)
+    refuse_if_open(store, uri)
     found = find(store, uri)
     if not found:
         alike = near(store, uri)
         hint = f"did you mean {' or '.join(alike)}?" if alike else "see source_uri in documents"
         raise UsageError(f"nothing in {store.address} has the address {uri}; {hint}")
-    refuse_if_open(store, uri)
     lock.check()
     note = f"{_NOTES}{uuid.uuid4().hex}"
     store.create(note, json.dumps({"uri": uri}).encode())
@@ -70,7 +70,10 @@ def finish_forgetting(store: Store, lock: LakeLock) -> list[Forgotten]:
     """Finish what others have begun to forget; what was left of it."""
     done = []
     for note in list(keys(store, _NOTES)):
-        uri = json.loads(store.read(note)[0])["uri"]
+        try:
+            uri = json.loads(store.read(note)[0])["uri"]
+        except FileNotFoundError:  # whoever began it has woken and finished
+            continue
         done.append(_take_out(store, lock, uri, find(store, uri), note))
     return done
 

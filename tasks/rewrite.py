@@ -90,16 +90,23 @@ def write_part(
     """
     key, old = part.entry.pages, part.entry.blocks
     lock.check()
+    # Two objects of one part make readers look which of them it names. So where there are no
+    # blocks before or after, an object without rows stands for them.
+    nothing = f"blocks/{key.removeprefix('pages/').removesuffix('.parquet')}-{_NO_BLOCKS}.parquet"
+    if old is None and blocks.num_rows:
+        store.put(nothing, parquet(BLOCKS.empty_table()))
+        old = nothing
     new = put_blocks(store, key, blocks)
-    if new is None and old is not None:
-        # With nothing in its place the old one would count for readers until it is deleted.
-        new = f"{old.rpartition('-')[0]}-{_NO_BLOCKS}.parquet"
-        store.put(new, parquet(BLOCKS.empty_table()))
+    if old is not None and new is None:
+        store.put(nothing, parquet(BLOCKS.empty_table()))
+        new = nothing
     try:
         store.replace(key, parquet(pages, entry_footer(new, extents)), part.tag)
     except Changed:
-        if new is not None and new != read_entry(store, key).blocks:
-            store.delete(new)
+        named = read_entry(store, key).blocks
+        for left in (new, nothing if old == nothing else None):
+            if left is not None and left != named:
+                store.delete(left)
         return False
     if old is not None and old != new:
         store.delete(old)

@@ -123,12 +123,15 @@ class Body:
         got = broken = 0
         try:
             while got < self._size:
+                pieces: list[bytes] = []
                 try:
-                    chunk = bytes(sync(self._fs.loop, _piece, self._answer["Body"]))
-                    if not chunk:
+                    sync(self._fs.loop, _fill, pieces, self._answer["Body"])
+                    if not pieces:
                         raise BodyError("the body ended too early")
                 except (BodyError, BotoCoreError, TimeoutError, OSError) as error:
                     self._answer["Body"].close()
+                    if got + _size(pieces) == self._size:  # all is here, and yet it is wrong
+                        pieces.clear()
                     broken += 1
                     if broken == _BROKEN_BODIES:
                         raise Refused("BrokenBody", f"broke off {broken} times: {error}") from None
@@ -139,21 +142,23 @@ class Body:
                         Bucket=self._bucket,
                         Key=self._key,
                         IfMatch=self.etag,
-                        Range=f"bytes={got}-",
+                        Range=f"bytes={got + _size(pieces)}-",
                     )
-                else:
-                    got += len(chunk)
-                    yield chunk
+                if pieces:
+                    got += _size(pieces)
+                    yield b"".join(pieces)
         finally:
             self._answer["Body"].close()
 
 
-async def _piece(body: Any) -> bytes:
-    """The next megabyte of a body, or less at its end."""
-    pieces: list[bytes] = []
-    while sum(map(len, pieces)) < _CHUNK and (piece := await body.read(_CHUNK)):
+async def _fill(pieces: list[bytes], body: Any) -> None:
+    """Read the next megabyte of a body, or less at its end; what came before an error counts."""
+    while (missing := _CHUNK - _size(pieces)) and (piece := await body.read(missing)):
         pieces.append(piece)
-    return b"".join(pieces)
+
+
+def _size(pieces: list[bytes]) -> int:
+    return sum(map(len, pieces))
 
 
 def listed(

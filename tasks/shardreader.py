@@ -100,12 +100,7 @@ class ShardReader:
             self._collector.opened(opened.standing)
             await self._commit()
         else:
-            mine = self._stored(opened.planned.document_id)
-            original = self._flow.originals.claim(opened.document.content_sha256, mine)
-            if original.stored == mine:
-                await self._read_pages(group, opened, opened.document, 1)
-            else:
-                group.create_task(self._copy(group, opened, opened.document, original))
+            await self._copy_or_read(group, opened, opened.document, 1)
 
     async def _resume_document(
         self, group: asyncio.TaskGroup, opened: Opened, fixed: DocumentFacts
@@ -115,7 +110,7 @@ class ShardReader:
         same = opened.facts.content_sha256 == fixed.content_sha256
         resumed = replace(opened, facts=fixed)
         if same and opened.document is not None:
-            await self._read_pages(group, resumed, opened.document, first)
+            await self._copy_or_read(group, resumed, opened.document, first)
             return
         if opened.document is not None:
             self._flow.fetcher.release(opened.document)
@@ -128,11 +123,23 @@ class ShardReader:
             self._collector.finished(opened.place, page)
         await self._commit()
 
+    async def _copy_or_read(
+        self, group: asyncio.TaskGroup, opened: Opened, document: LocalDocument, first: int
+    ) -> None:
+        """The pages of a document from the `first` on."""
+        mine = self._stored(opened.planned.document_id)
+        original = self._flow.originals.claim(document.content_sha256, mine)
+        if original.stored == mine:
+            await self._read_pages(group, opened, document, first)
+        else:
+            group.create_task(self._copy(group, opened, document, first, original))
+
     async def _copy(
         self,
         group: asyncio.TaskGroup,
         opened: Opened,
         document: LocalDocument,
+        first: int,
         original: Original,
     ) -> None:
         """A document whose content is being read under another name: wait for that, and copy."""
@@ -147,15 +154,19 @@ class ShardReader:
         finally:
             self._flow.copies_waiting -= 1
         if not original.good:
-            await self._read_pages(group, opened, document, 1)
+            await self._read_pages(group, opened, document, first)
             return
-        self._flow.fetcher.release(document)
         facts, pages = await asyncio.to_thread(
             copy_document, self._flow.store, original.stored, opened.planned
         )
+        if first > 1 and facts.page_count != opened.facts.page_count:
+            await self._read_pages(group, opened, document, first)  # as it was counted at first
+            return
+        self._flow.fetcher.release(document)
         self._collector.opened(replace(opened, facts=facts).standing)
-        self._flow.pages_found(len(pages))
-        for page in pages:
+        missing = pages[first - 1 :]
+        self._flow.pages_found(len(missing))
+        for page in missing:
             self._collector.finished(opened.place, page)
             self._flow.page_read()
         await self._commit()

@@ -248,6 +248,7 @@ def _stop_signals(
 
 def from_here(patch: pytest.MonkeyPatch, source: Callable[[], Source]) -> None:
     """Let runs read a made-up source, and write into the store of the machine they run on."""
+    patch.setattr("tasks.stores.store_of", lambda *_: HERE.get().store)
     for name, stand_in in {
         "store_of": lambda *_: HERE.get().store,
         "listing_of": lambda *_: source().listing(),

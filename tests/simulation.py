@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,12 +24,20 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.memorystore import Bucket, Call, Fate, Killed, MemoryStore
 
 BEGAN = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
 HERE: contextvars.ContextVar[Machine] = contextvars.ContextVar("machine")
+
+
+def _shut() -> threading.Lock:
+    """A gate that lets one through each time it is opened, by `release`."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
 
 
 class Fiber:
@@ -41,7 +50,7 @@ class Fiber:
         self.waits = self.ended = False
         self.at_the_end: Callable[[], None] = lambda: None
         self._run_it = partial(contextvars.copy_context().run, self._run, function)
-        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        self._go, self._back = _shut(), _shut()
         self._begun = False
         self._said: Any = None
         machine.turns.ready.append((self, None))
@@ -344,6 +353,26 @@ class _InTurn:
         return map(function, *arguments)
 
 
+class _Database:
+    """One DuckDB for all, where each that connects has a schema of its own: to start one takes longer
+    than all that is asked of it."""
+
+    def __init__(self, shared: duckdb.DuckDBPyConnection, schema: str) -> None:
+        self._shared, self._schema = shared, schema
+        self._own = shared.cursor()
+        self._own.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; SET schema = '{schema}'")
+
+    def cursor(self) -> _Database:
+        return _Database(self._shared, self._schema)
+
+    def close(self) -> None:
+        self._own.execute(f"DROP SCHEMA {self._schema} CASCADE")
+        self._own.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
 class _Clock(datetime):
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
@@ -367,12 +396,18 @@ def in_simulation(patch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(
         monotonic=lambda: HERE.get().turns.now, sleep=lambda seconds: HERE.get().turns.wait(seconds)
     )
-    for module in ("lease", "shardreader"):
-        patch.setattr(f"tasks.{module}.time", clock)
-    for module in ("shardlog", "lakefiles", "orphans"):
-        patch.setattr(f"tasks.{module}.ThreadPoolExecutor", _InTurn)
-    for module in ("tasks.collect", "tasks.lease", "flows.ingest"):
-        patch.setattr(f"{module}.datetime", _Clock)
+    for name in ("tasks.lease", "tasks.shardreader"):
+        patch.setattr(f"{name}.time", clock)
+    for name in ("tasks.runs", "tasks.collect", "tasks.lease", "flows.ingest", "flows.upkeep"):
+        patch.setattr(f"{name}.datetime", _Clock)
+    for name in ("shardlog", "lakefiles", "orphans", "compaction", "compact"):
+        patch.setattr(f"tasks.{name}.ThreadPoolExecutor", _InTurn)
+    shared, numbers = duckdb.connect(), itertools.count()
+    databases = SimpleNamespace(
+        connect=lambda *_: _Database(shared, f"s{next(numbers)}"), Error=duckdb.Error
+    )
+    for name in ("known", "address"):
+        patch.setattr(f"tasks.{name}.duckdb", databases)
     threads = SimpleNamespace(Event=_Event, Lock=_Lock, Thread=_Thread)
     patch.setattr("tasks.lease.threading", threads)
     patch.setattr("tasks.lease.socket", SimpleNamespace(gethostname=lambda: HERE.get().host))

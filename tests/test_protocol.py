@@ -5,7 +5,7 @@ and once somebody finishes in peace, every page is there and nothing else."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 )
 
 from flows.ingest import Outcome, run_ingest
-from schemas.errors import RunError
-from schemas.settings import IngestSettings
+from flows.upkeep import run_compact, run_forget
+from schemas.errors import RunError, UsageError
+from schemas.settings import CompactSettings, ForgetSettings, IngestSettings
 from tasks.engines.choice import recipe_of
 from tasks.progress import Tally
 from tests.lakechecks import Readers
@@ -36,11 +37,13 @@ HISTORIES = int(os.environ.get("PAGELAKE_HISTORIES", "100"))
 MOST_MACHINES = 4
 MOST_CALLS = 20_000
 
+EXPECTED = (RunError, UsageError, Killed)
 URIS = st.sampled_from(["/in/a.pdf", "/in/b.pdf", "/in/c.pdf", "/in/d.zip"])
 CONTENTS = st.builds(Content, salt=st.integers(0, 3), pages=st.integers(0, 5))
 ARCHIVES = st.builds(
     Content, salt=st.just(9), members=st.lists(CONTENTS, min_size=1, max_size=4).map(tuple)
 )
+HOSTS = st.sampled_from(["one", "two"])
 AFTER = st.integers(0, 30)
 PICK = st.integers(0, 7)
 TROUBLES = st.sampled_from([Fate.LOST, Fate.LATE, Fate.UNKNOWN, Fate.FAILED])
@@ -74,6 +77,7 @@ class Protocol(RuleBasedStateMachine):
         part_pages=st.integers(1, 5),
         shard_documents=st.integers(1, 4),
         zombies_last=st.booleans(),
+        compact_last=st.booleans(),
     )
     def begin(
         self,
@@ -82,9 +86,10 @@ class Protocol(RuleBasedStateMachine):
         part_pages: int,
         shard_documents: int,
         zombies_last: bool,
+        compact_last: bool,
     ) -> None:
         self.limits = {"part_pages": part_pages, "shard_documents": shard_documents}
-        self.zombies_last = zombies_last
+        self.zombies_last, self.compact_last = zombies_last, compact_last
         for letter, content in zip("abc", contents, strict=False):
             self.source.put(f"/in/{letter}.pdf", content, "0")
         if archive is not None:
@@ -127,10 +132,29 @@ class Protocol(RuleBasedStateMachine):
     @rule(
         retry_failed=st.booleans(),
         skew=st.sampled_from([0, 3600, -3600]),
-        host=st.sampled_from(["one", "two"]),
+        host=HOSTS,
     )
     def a_run_begins(self, retry_failed: bool, skew: int, host: str) -> None:
         self.ingest(retry_failed, skew, host)
+
+    @precondition(lambda self: self.alive() < MOST_MACHINES)
+    @rule(after=AFTER, part_bytes=st.sampled_from([1, 2**14, 2**26]), host=HOSTS)
+    def a_compaction_begins(self, after: int, part_bytes: int, host: str) -> None:
+        self.go_on(after)
+        self.compact(part_bytes, host)
+
+    @precondition(lambda self: self.alive() < MOST_MACHINES)
+    @rule(after=AFTER, uri=URIS, host=HOSTS)
+    def one_begins_to_forget(self, after: int, uri: str, host: str) -> None:
+        self.go_on(after)
+        self.readers.forgotten.add(uri)
+        told = ForgetSettings(dest="memory://lake", take_over_after=5, uri=uri)
+        self.process(lambda: run_forget(told), 0, host)
+
+    @precondition(lambda self: not self.alive() and not self.bucket.late)
+    @rule()
+    def a_week_passes(self) -> None:
+        self.turns.now += 8 * 86_400
 
     @rule(after=st.integers(1, 150))
     def work_goes_on(self, after: int) -> None:
@@ -212,21 +236,32 @@ class Protocol(RuleBasedStateMachine):
             self.the_frozen_wake(0)
         self.go_on(MOST_CALLS)
         note("    in peace:")
-        for retry_failed in (False, True, False):
-            outcome = self.in_peace(retry_failed)
-        assert outcome.summary["documents"] == 0, "a run with nothing to do did something"
+        self.in_peace(retry_failed=False)
+        self.in_peace(retry_failed=True)
         self.the_frozen_wake(0)
         self.go_on(MOST_CALLS)
+        note("    in peace:")
+        self.in_peace(retry_failed=True)
+        outcome = self.in_peace(retry_failed=False)
+        assert outcome.summary["documents"] == 0, "a run with nothing to do did something"
         recipe_id = recipe_of(self.settings(False)).recipe_id
         self.readers.expect_complete(self.source, recipe_id, self.unsure)
+        if self.compact_last:
+            for _ in range(2):
+                self.undisturbed(self.compact(2**26, "elsewhere"))
+                self.readers.expect_complete(self.source, recipe_id, self.unsure)
+                self.turns.now += 8 * 86_400
 
     def in_peace(self, retry_failed: bool) -> Outcome:
-        machine = self.ingest(retry_failed, 0, "elsewhere")
+        outcome = self.undisturbed(self.ingest(retry_failed, 0, "elsewhere"))
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def undisturbed(self, machine: Machine) -> Any:
         self.go_on(MOST_CALLS)
-        assert machine.ended
+        assert machine.ended, f"{machine.name} never ends"
         if machine.main.error is not None:
             raise machine.main.error
-        assert isinstance(machine.main.result, Outcome)
         return machine.main.result
 
     # How it is done
@@ -245,12 +280,15 @@ class Protocol(RuleBasedStateMachine):
         )
 
     def ingest(self, retry_failed: bool, skew: float, host: str) -> Machine:
-        name = f"m{len(self.machines)}"
         told = self.settings(retry_failed)
+        return self.process(lambda: run_ingest(told, Quiet()), skew, host)
 
-        def work() -> Outcome:
-            return run_ingest(told, Quiet())
+    def compact(self, part_bytes: int, host: str) -> Machine:
+        told = CompactSettings(dest="memory://lake", take_over_after=5, part_bytes=part_bytes)
+        return self.process(lambda: run_compact(told), 0, host)
 
+    def process(self, work: Callable[[], Any], skew: float, host: str) -> Machine:
+        name = f"m{len(self.machines)}"
         machine = Machine(self.turns, self.bucket, name, host, skew, self.machines, work)
         self.turns.settle()
         return machine
@@ -288,7 +326,7 @@ class Protocol(RuleBasedStateMachine):
             if machine.dead and not machine.ended:
                 machine.kill()
             if machine.main.ended and isinstance(machine.main.error, BaseException):
-                assert isinstance(machine.main.error, (RunError, Killed)), machine.name
+                assert isinstance(machine.main.error, EXPECTED), repr(machine.main.error)
 
 
 @pytest.fixture

@@ -28,9 +28,17 @@ from s3fs import S3FileSystem
 from schemas.errors import SourceError
 from tasks.discover import discover
 from tasks.sources import Sources
-from tests.conftest import QUICK, Ended, pagelake, remove, side_by_side, stored_rows
+from tests.conftest import (
+    QUICK,
+    Ended,
+    pagelake,
+    pagelake_forked,
+    remove,
+    side_by_side,
+    stored_rows,
+)
 from tests.documents import write_pdf
-from tests.faultproxy import Proxy, Refuse, Request, gets, lists, proxying, puts
+from tests.faultproxy import Proxy, Refuse, Request, gets, heads, lists, proxying, puts
 from tests.s3 import KEY, REGION, SECRET, S3Server
 
 ANYWHERE = (
@@ -90,16 +98,15 @@ class Lane:
         before = len(self.proxy.requests)
         reached = self.s3.environment | {"AWS_ENDPOINT_URL": self.proxy.endpoint}
         command, *options = arguments
-        ended = pagelake(command, self.source, self.lake, *options, "--json", **reached)
+        run = pagelake if step == "first" else pagelake_forked
+        ended = run(command, self.source, self.lake, *options, "--json", **reached)
         requests = self.proxy.requests[before:]
         documents = {self._name(row): row for row in self._rows("documents")}
         pages = {(self._name(row), row["page_number"]): row["text"] for row in self._rows("pages")}
         self.steps[step] = Ran(ended, requests, documents, pages)
 
     def _name(self, row: dict[str, Any]) -> str:
-        uri: str = row["source_uri"]
-        assert uri.startswith(f"{self.source}/")
-        return uri.removeprefix(f"{self.source}/")
+        return str(row["source_uri"]).removeprefix(f"{self.source}/")
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
         if self.lake.startswith("s3://"):
@@ -125,7 +132,7 @@ class Lanes:
 
 
 def letter(folder: Path, name: str, pages: int = 1) -> bytes:
-    return write_pdf(folder / "made.pdf", pages, f"A letter named {ascii(name[:40])}.").read_bytes()
+    return write_pdf(folder / "made.pdf", pages, f"A letter named {name[:40]!a}.").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +159,7 @@ def lanes(
         if name not in IN_BUCKETS_ONLY:
             (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "in" / name).write_bytes(data)
+    s3.put(bucket, "in2.pdf", documents["gone.pdf"])
     for name in LEFT_OUT:
         s3.put(bucket, f"in/{name}", documents["plain.pdf"])
     for number in range(100):  # excluded by all runs: they make the listing three pages long
@@ -185,6 +193,9 @@ def two_nights(lane: Lane, *options: str) -> None:
 
 
 def many_nights(lane: Lane, bucket: str, documents: dict[str, bytes], newer: bytes) -> None:
+    beside = Lane(lane.s3, lane.proxy, f"s3://{bucket}/in2.pdf", lane.lake)
+    beside.run("only", "ingest", *QUICK, *EXCLUDE)
+    lane.steps["beside"] = beside.steps["only"]
     vanishing = ("deep/gone.pdf", "gone.pdf", "gone.zip")
     lane.s3.put(bucket, "in/deep/er/changed.pdf", newer)
     remove(lane.s3, bucket, *(f"in/{name}" for name in vanishing))
@@ -234,7 +245,7 @@ def test_a_document_is_read_whatever_its_key_is(lanes: Lanes, name: str) -> None
     assert first.documents[name]["status"] == "ok"
     # A line of the page is broken where it is full, in a long word too.
     said = "".join(first.pages[name, 1].split())
-    assert said.startswith("".join(f"A letter named {ascii(name[:40])}.".split()))
+    assert said.startswith("".join(f"A letter named {name[:40]!a}.".split()))
 
 
 def test_a_lake_has_the_same_objects_in_a_bucket_as_in_a_folder(lanes: Lanes) -> None:
@@ -291,6 +302,13 @@ def test_plan_counts_what_is_new_and_what_it_costs_and_writes_nothing(
     assert (told["listed"], told["new"], told["again"]) == (len(documents) - 4, 1, 0)
     assert told["bytes"] > 0 and told["cost"]["pages"] >= 1 and told["cost"]["seconds"] > 0
     assert planned.writes == []
+
+
+def test_one_object_can_be_the_source(lanes: Lanes) -> None:
+    beside, bucket = lanes.inside.steps["beside"], lanes.inside.source.split("/")[2]
+    assert (beside.ended.code, beside.ended.told["documents"]) == (0, 1), beside.ended.err
+    assert beside.documents[f"s3://{bucket}/in2.pdf"]["status"] == "ok"
+    assert not [each for each in beside.requests if lists("^in(2|/$)")(each)]
 
 
 def test_a_changed_object_is_a_new_version(lanes: Lanes) -> None:
@@ -370,6 +388,67 @@ def test_a_lake_in_a_bucket_is_read_by_everyone(lanes: Lanes) -> None:
         },
     )
     assert lazily.select(pl.len()).collect().item() == pages
+
+
+@pytest.fixture(scope="module")
+def tree(s3: S3Server) -> str:
+    """A bucket of small objects; some keys are the beginning of others."""
+    bucket = s3.bucket()
+    keys = ("a.pdf", "b", "b/c.pdf", "b/_d/e.pdf", "b/f/g.PNG", "b/f/h.pdf", "b2/i.pdf", "b/lake/j")
+    for key in keys:
+        s3.put(bucket, key, key.encode())
+    for number in range(120):
+        s3.put(bucket, f"long/{number:03}", b"")
+    return bucket
+
+
+def listed(s3: S3Server, bucket: str, source: str, *globs: str) -> list[str]:
+    include = [glob for glob in globs if not glob.startswith("!")]
+    exclude = [glob[1:] for glob in globs if glob.startswith("!")]
+    reached = Sources((f"key={KEY}", f"secret={SECRET}", f"endpoint={s3.endpoint}"))
+    lake = f"s3://{bucket}/b/lake"
+    found = discover(f"s3://{bucket}/{source}", include, exclude, lake, reached)
+    return [each.uri.removeprefix(f"s3://{bucket}/") for each in found]
+
+
+@pytest.mark.parametrize(
+    ("source", "globs", "expected"),
+    [
+        ("b/", (), "b/c.pdf b/f/g.PNG b/f/h.pdf"),
+        ("b", (), "b"),
+        ("b2", (), "b2/i.pdf"),
+        ("b/f/h.pdf", (), "b/f/h.pdf"),
+        ("b/_d", (), "b/_d/e.pdf"),
+        ("", ("!long/*",), "a.pdf b b/c.pdf b/f/g.PNG b/f/h.pdf b2/i.pdf"),
+        ("", ("*.pdf", "!a.*", "!b/f/*"), "b/c.pdf b2/i.pdf"),
+        ("", ("f/*", "[ab].pdf"), "a.pdf"),
+        ("b/", ("**/*.pdf",), "b/c.pdf b/f/h.pdf"),
+        ("b/", ("f/*",), "b/f/g.PNG b/f/h.pdf"),
+    ],
+)
+def test_a_source_is_an_object_or_what_is_below_a_prefix(
+    s3: S3Server, tree: str, source: str, globs: tuple[str, ...], expected: str
+) -> None:
+    assert listed(s3, tree, source, *globs) == expected.split()
+
+
+def test_a_listing_goes_by_as_it_comes(s3: S3Server, tree: str) -> None:
+    with proxying(s3.endpoint) as proxy:
+        reached = Sources((f"key={KEY}", f"secret={SECRET}", f"endpoint={proxy.endpoint}"))
+        found = discover(f"s3://{tree}/long/", (), (), "lake", reached)
+        numbers = [next(found).uri[-3:] for _ in range(50)]
+        assert len(proxy.requests) == 1
+        numbers += [each.uri[-3:] for each in found]
+        assert numbers == [f"{number:03}" for number in range(120)]
+        assert len(proxy.requests) == 3
+
+
+def test_an_object_that_may_not_be_looked_at_is_told(s3: S3Server, tree: str) -> None:
+    with proxying(s3.endpoint) as proxy:
+        proxy.on(heads("a.pdf"), Refuse(403, "AccessDenied"))
+        reached = Sources((f"key={KEY}", f"secret={SECRET}", f"endpoint={proxy.endpoint}"))
+        with pytest.raises(SourceError, match=r"cannot look at s3://.*/a\.pdf: access is denied"):
+            list(discover(f"s3://{tree}/a.pdf", (), (), "lake", reached))
 
 
 def test_status_of_a_lake_in_a_bucket(lanes: Lanes) -> None:

@@ -37,8 +37,10 @@ class Contents:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Contents:
-        files = (path for path in folder.rglob("*") if path.is_file())
-        return cls({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+        """A lake on this machine, but for the empty file that its writers lock."""
+        files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+        del files[Path("_runs/swap")]
+        return cls({at.as_posix(): path.read_bytes() for at, path in files.items()})
 
     @cached_property
     def pages(self) -> list[Row]:

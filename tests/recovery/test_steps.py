@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faultproxy import Match, deletes, puts
-from tests.recovery.conftest import NewScene
-from tests.recovery.contents import Contents
+from tests.recovery.conftest import Calm, NewScene
 from tests.recovery.cycle import Cost, expect_recovery, expect_same
 from tests.recovery.letters import read, read_otherwise
 from tests.recovery.pairs import Pairs, in_pairs
@@ -43,12 +42,12 @@ IDS = [f"{'before' if before else 'after'} {step}" for step, before in CASES]
 
 
 @pytest.fixture(scope="module")
-def cycles(new_scene: NewScene, calm: Contents) -> Iterator[Pairs[Case, Cost]]:
+def cycles(new_scene: NewScene, calm: Calm) -> Iterator[Pairs[Case, Cost]]:
     def cycle(case: Case) -> Cost:
         (match, number), before = STEPS[case[0]], case[1]
         with new_scene() as scene:
             assert scene.kill_at(match, before, scene.start, number)
-            return expect_recovery(scene, calm, scene.ingest)
+            return expect_recovery(scene, calm.contents, scene.ingest)
 
     with in_pairs(CASES, cycle) as pairs:
         yield pairs
@@ -67,7 +66,7 @@ ORPHANS = {"blocks": deletes("/blocks/"), "figure": deletes("/figures/")}
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("orphan", ORPHANS)
 def test_killed_when_orphans_are_removed(
-    orphan: str, before: bool, new_scene: NewScene, calm: Contents
+    orphan: str, before: bool, new_scene: NewScene, calm: Calm
 ) -> None:
     """A first death leaves blocks that no part will name, as the model sees otherwise next time."""
     with new_scene() as scene:
@@ -77,4 +76,4 @@ def test_killed_when_orphans_are_removed(
         assert scene.kill_at(ORPHANS[orphan], before, scene.start)
         ended = scene.ingest()
         assert ended.code in (0, 3), ended
-        expect_same(scene.contents(), calm)
+        expect_same(scene.contents(), calm.contents)

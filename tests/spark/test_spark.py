@@ -123,8 +123,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place("invoice.pdf", "report.pdf")
     place("manual.pdf", "manual.pdf")
     (source / "gone.pdf").unlink()
-    stopped = ("--max-pages", "6", "--part-pages", "2", "--max-in-flight", "1")  # page after page
-    pagelake("ingest", source, lake, "--mark-deleted", *stopped)
+    all_but_one = str(3 + 40 - 1)  # whatever the order: pages of both, and neither is done
+    pagelake("ingest", source, lake, "--mark-deleted", "--max-pages", all_but_one)
     return lake
 
 
@@ -136,13 +136,18 @@ def finished(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished
 
 
+@pytest.fixture(scope="module")
+def views(spark: SparkSession, lake: Path) -> SparkSession:
+    return reading(spark, lake)
+
+
 def pagelake(*arguments: str | Path, code: int = 0) -> str:
     """What the command of the project's own environment prints."""
     done = subprocess.run(
         [ROOT / ".venv" / "bin" / "pagelake", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "PYTHON"))},
     )
@@ -150,11 +155,13 @@ def pagelake(*arguments: str | Path, code: int = 0) -> str:
     return done.stdout
 
 
-def show(spark: SparkSession, lake: Path) -> None:
-    """Make the README's views of this lake."""
+def reading(spark: SparkSession, lake: Path) -> SparkSession:
+    """A session with the README's views of this lake."""
+    session = spark.newSession()
     for statement in VIEWS.format(lake=lake).split(";"):
         if statement.strip():
-            spark.sql(statement)
+            session.sql(statement)
+    return session
 
 
 def rows(table: pa.Table) -> list[Row]:
@@ -189,10 +196,9 @@ def plan(frame: DataFrame, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("table", SCHEMAS)
-def test_a_table_as_pyarrow_reads_it(spark: SparkSession, lake: Path, table: str) -> None:
+def test_a_table_as_pyarrow_reads_it(views: SparkSession, lake: Path, table: str) -> None:
     """Every row and value; maps, lists of lists, times, dates and nulls are of their own types."""
-    show(spark, lake)
-    ours, theirs = by_pyarrow(lake, table), spark.table(f"{table}_all")
+    ours, theirs = by_pyarrow(lake, table), views.table(f"{table}_all")
     found = theirs.toArrow()
     assert found.schema.remove_metadata().equals(ours.schema.remove_metadata())
     assert found.num_rows == ours.count_rows() > 3
@@ -200,10 +206,9 @@ def test_a_table_as_pyarrow_reads_it(spark: SparkSession, lake: Path, table: str
     assert sorted(theirs.inputFiles()) == sorted(f"file://{path}" for path in ours.files)
 
 
-def test_the_lake_holds_what_is_hard_to_read(spark: SparkSession, lake: Path) -> None:
+def test_the_lake_holds_what_is_hard_to_read(views: SparkSession, lake: Path) -> None:
     """What the comparisons above would prove little without."""
-    show(spark, lake)
-    documents, pages, blocks = (rows(spark.table(f"{name}_all").toArrow()) for name in SCHEMAS)
+    documents, pages, blocks = (rows(views.table(f"{name}_all").toArrow()) for name in SCHEMAS)
     assert {type(row["deleted_at"]) for row in documents} == {datetime, type(None)}
     assert {len(row["metadata"]) > 1 for row in documents} == {True, False}
     assert {row["error_code"] for row in documents} == {"corrupt", None}
@@ -215,20 +220,18 @@ def test_the_lake_holds_what_is_hard_to_read(spark: SparkSession, lake: Path) ->
 
 
 @pytest.mark.parametrize("view", SCHEMAS)
-def test_a_view_as_duckdb_shows_it(spark: SparkSession, lake: Path, view: str) -> None:
-    show(spark, lake)
-    found = told(by_key(rows(spark.table(view).toArrow()), view))
+def test_a_view_as_duckdb_shows_it(views: SparkSession, lake: Path, view: str) -> None:
+    found = told(by_key(rows(views.table(view).toArrow()), view))
     assert found == by_key(by_duckdb(lake, f"SELECT * FROM {view}"), view)
-    assert 3 < len(found) < spark.table(f"{view}_all").count()
+    assert 3 < len(found) < views.table(f"{view}_all").count()
 
 
 def test_pages_of_a_document_being_read_show_unless_an_earlier_version_does(
-    spark: SparkSession, lake: Path
+    views: SparkSession, lake: Path
 ) -> None:
-    show(spark, lake)
     versions = {
         (row["source_uri"].rpartition("/")[2], row["ingest_date"] == EARLIER)
-        for row in rows(spark.table("pages").toArrow())
+        for row in rows(views.table("pages").toArrow())
     }
     assert versions == {
         ("invoice.pdf", True),
@@ -236,33 +239,30 @@ def test_pages_of_a_document_being_read_show_unless_an_earlier_version_does(
         ("manual.pdf", False),
         ("notice.png", True),
     }
-    new = spark.sql("select 1 from pages_all where source_uri like '%/invoice.pdf'").count()
+    new = views.sql("select 1 from pages_all where source_uri like '%/invoice.pdf'").count()
     assert new > 1
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_as_duckdb_answers_it(spark: SparkSession, lake: Path, query: str) -> None:
-    show(spark, lake)
-    found = told(rows(spark.sql(query).toArrow()))
+def test_a_query_as_duckdb_answers_it(views: SparkSession, lake: Path, query: str) -> None:
+    found = told(rows(views.sql(query).toArrow()))
     assert [[*row.values()] for row in found] == [[*row.values()] for row in by_duckdb(lake, query)]
 
 
-def test_times_are_shown_in_utc(spark: SparkSession, lake: Path) -> None:
-    show(spark, lake)
-    (found,) = spark.sql(
+def test_times_are_shown_in_utc(views: SparkSession, lake: Path) -> None:
+    (found,) = views.sql(
         "SELECT string(max(finished_at)), max(finished_at) FROM documents"
     ).collect()
     meant = max(row["finished_at"] for row in rows(by_pyarrow(lake, "documents").to_table()))
     assert datetime.fromisoformat(found[0]).replace(tzinfo=UTC) == meant
     assert found[1].astimezone(UTC) == meant
-    assert abs(meant.timestamp() - time.time()) < 600
+    assert abs(meant.timestamp() - time.time()) < 3600
 
 
 def test_only_the_days_and_columns_asked_for_are_read(
-    spark: SparkSession, lake: Path, capsys: pytest.CaptureFixture[str]
+    views: SparkSession, lake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(spark, lake)
-    few = spark.sql(
+    few = views.sql(
         f"SELECT page_number FROM pages WHERE ingest_date = '{EARLIER}' AND status = 'ok'"
     )
     read = plan(few, capsys)
@@ -276,7 +276,7 @@ def test_only_the_days_and_columns_asked_for_are_read(
     assert any(f"= {EARLIER})" in line for line in read if line.startswith("PartitionFilters"))
     assert any("EqualTo(status,ok)" in line for line in read if line.startswith("PushedFilters"))
     earlier = list((lake / "pages" / f"ingest_date={EARLIER}").iterdir())
-    files = spark.sql(f"SELECT input_file_name() FROM pages_all WHERE ingest_date = '{EARLIER}'")
+    files = views.sql(f"SELECT input_file_name() FROM pages_all WHERE ingest_date = '{EARLIER}'")
     assert {row[0] for row in files.collect()} == {f"file://{path}" for path in earlier}
 
 
@@ -286,22 +286,22 @@ def test_files_from_before_a_column_was_added(
     older = Path(shutil.copytree(lake, tmp_path / "older"))
     for path in (older / "documents" / f"ingest_date={EARLIER}").iterdir():
         pq.write_table(pq.read_table(path, partitioning=None).drop(["deleted_at"]), path)
-    show(spark, older)
-    found = spark.table("documents_all").toArrow()
+    session = reading(spark, older)
+    found = session.table("documents_all").toArrow()
     assert "deleted_at" in found.column_names
     assert by_key(rows(found), "documents") == by_key(
         rows(by_pyarrow(lake, "documents").to_table()), "documents"
     )
-    shown = told(by_key(rows(spark.table("documents").toArrow()), "documents"))
+    shown = told(by_key(rows(session.table("documents").toArrow()), "documents"))
     assert shown == by_key(by_duckdb(older, "SELECT * FROM documents"), "documents")
 
 
 def test_rows_in_equal_rows_out_once_a_run_has_ended(
-    spark: SparkSession, lake: Path, finished: Path
+    spark: SparkSession, views: SparkSession, finished: Path
 ) -> None:
-    for each, same in ((lake, False), (finished, True)):
-        show(spark, each)
-        assert spark.sql(f"SELECT {IN_EQUALS_OUT}").collect() == [(same,)]
+    query = f"SELECT {IN_EQUALS_OUT}"
+    assert views.sql(query).collect() == [(False,)]
+    assert reading(spark, finished).sql(query).collect() == [(True,)]
 
 
 def test_after_a_compaction(spark: SparkSession, finished: Path, tmp_path: Path) -> None:
@@ -310,9 +310,9 @@ def test_after_a_compaction(spark: SparkSession, finished: Path, tmp_path: Path)
     pagelake("compact", compacted)
     shown = []
     for each in (finished, compacted):
-        show(spark, each)
+        session = reading(spark, each)
         views = [(view, table) for table in SCHEMAS for view in (table, f"{table}_all")]
-        tables = [by_key(rows(spark.table(view).toArrow()), table) for view, table in views]
+        tables = [by_key(rows(session.table(view).toArrow()), table) for view, table in views]
         shown.append([[row | {"shard_id": None} for row in found] for found in tables])
     assert shown[0] == shown[1]  # but for shard_id, which names files
     before, after = (by_pyarrow(each, "pages").files for each in (finished, compacted))
