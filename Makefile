@@ -39,7 +39,7 @@ test-recovery: venv ## runs killed at every step, against S3; thousands of histo
 	PAGELAKE_HISTORIES=2000 $(BIN)/python -m pytest tests/test_protocol.py
 
 test-spark: venv ## the lake read by Spark in a local JVM (needs java)
-	$(SPARK) pytest -o addopts=-q tests/spark
+	$(SPARK) pytest -o addopts=-q --confcutdir=tests/spark tests/spark
 
 test-vllm: ## the same through a real vLLM with a model made on the spot (about ten minutes)
 	$(VLLM) tests.vllm.checkpoint

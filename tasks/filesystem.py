@@ -70,8 +70,8 @@ def filesystem(protocol: str, options: Mapping[str, Any]) -> fsspec.AbstractFile
     Raises:
         UsageError: fsspec does not know it, its package is missing, or it refuses the options.
     """
-    told = _s3_options(options) if protocol in _S3 else dict(options)
     try:
+        told = _s3_options(options) if protocol in _S3 else options
         found = fsspec.filesystem(protocol, use_listings_cache=False, **told)
         if protocol in _S3:
             found.connect()  # or a wrong option would show with the first request only

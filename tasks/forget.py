@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -28,6 +27,7 @@ from tasks.rewrite import keeps_changing, read_part, rewrite, write_part
 from tasks.rows import parquet, storable
 from tasks.shardlog import read_entry
 from tasks.store import Store, keys, read_rows
+from tasks.unfinished import unfinished
 
 _NOTES = "_runs/forgetting/"
 _TRIES = 10
@@ -80,13 +80,15 @@ def finish_forgetting(store: Store, lock: LakeLock) -> list[Forgotten]:
 
 def _take_out(store: Store, lock: LakeLock, uri: str, found: Found, note: str) -> Forgotten:
     gone = Forgotten(uri, documents=found.rows)
+    to_do = unfinished(store)
     for (day, shard_id), ids in found.shards.items():
         for key in files_of(store, "pages", day, {shard_id}):
             pages, blocks = _out_of_part(store, lock, key, uri, ids)
             gone = replace(gone, pages=gone.pages + pages, blocks=gone.blocks + blocks)
         lock.check()
-        for key in list(_nobodys_blocks(store, day, shard_id)):
-            store.delete(key)
+        if not to_do.writes_to(shard_id):  # to the same names, perhaps, at any moment
+            for key in _nobodys_blocks(store, day, shard_id):
+                store.delete(key)
         for key in [key for each in sorted(ids) for key in keys(store, f"figures/{each}/")]:
             store.delete(key)
             gone = replace(gone, figures=gone.figures + 1)
@@ -118,11 +120,11 @@ def _out_of_part(
     raise keeps_changing(store, key)
 
 
-def _nobodys_blocks(store: Store, day: date, shard_id: str) -> Iterator[str]:
+def _nobodys_blocks(store: Store, day: date, shard_id: str) -> list[str]:
     """Blocks objects that no part names: of a finished shard, left by a worker that died."""
     parts = files_of(store, "pages", day, {shard_id})
     named = {read_entry(store, key).blocks for key in parts}
-    return (key for key in files_of(store, "blocks", day, {shard_id}) if key not in named)
+    return [key for key in files_of(store, "blocks", day, {shard_id}) if key not in named]
 
 
 def _out_of_documents(store: Store, lock: LakeLock, key: str, ids: frozenset[str]) -> None:

@@ -12,9 +12,8 @@ from datetime import date
 from itertools import groupby
 
 from tasks.lakefiles import document_files, shard_of
-from tasks.plan import read_segments
-from tasks.runs import open_runs
 from tasks.store import Store, StoredObject
+from tasks.unfinished import unfinished
 
 _DAY = "ingest_date="
 
@@ -47,14 +46,14 @@ def groups(store: Store, part_bytes: int) -> Iterator[Group]:
 
     A shard with a part below half of `part_bytes` is taken into a group, until that is full.
     """
-    finished = {shard_of(key) for key in document_files(store)} - _wanted_by_open_runs(store)
-    unfinished = set(open_runs(store))
+    complete = {shard_of(key) for key in document_files(store)}
+    to_do = unfinished(store)
     for folder in store.folders("pages"):
         day = date.fromisoformat(folder.removeprefix(_DAY))
         shards = (
             Group(day, (shard_id,), parts)
             for shard_id, parts in _parts(store, folder)
-            if shard_id in finished and shard_id.rpartition("-")[0] not in unfinished
+            if shard_id in complete and not to_do.writes_to(shard_id)
         )
         yield from [each for each in _filled(shards, part_bytes) if each.gains(part_bytes)]
 
@@ -89,16 +88,3 @@ def _together(held: list[Group]) -> Group:
 
 def _is_small(part: StoredObject, part_bytes: int) -> bool:
     return part.size_bytes * 2 < part_bytes
-
-
-def _wanted_by_open_runs(store: Store) -> set[str]:
-    """The shards that open runs are to mend, or to take the rows of documents out of."""
-    wanted: set[str] = set()
-    for run_id in open_runs(store):
-        for segment in read_segments(store, run_id):
-            for job in segment.jobs:
-                if job.mends:
-                    wanted.add(job.shard.shard_id)
-                replaced = (document.replaces for document in job.shard.documents)
-                wanted.update(shard_of(key) for key in replaced if key is not None)
-    return wanted

@@ -14,18 +14,19 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import DocumentError, ErrorCode, LakeError
+from schemas.errors import DocumentError, ErrorCode
 from schemas.records import Extent, PageRef, PageResult, Place, PlannedDocument, Shard
-from schemas.tables import BLOCKS, DOCUMENTS, PAGES
+from schemas.tables import DOCUMENTS
 from tasks.claim import Claim
 from tasks.collect import Standing, extent_of
 from tasks.media import ARCHIVES
 from tasks.opening import open_member
 from tasks.pipeline import Flow, Opened, failed
 from tasks.pool import Stopped
+from tasks.rewrite import Part, keeps_changing, read_part, rewrite, write_part
 from tasks.rows import blocks_table, documents_table, pages_table, parquet, planned_of
-from tasks.shardlog import Entry, ShardLog, documents_key, entry_footer, put_blocks
-from tasks.store import Changed, read_rows, read_table
+from tasks.shardlog import Entry, ShardLog, documents_key, read_entry, take_back
+from tasks.store import read_rows
 
 
 class Mender:
@@ -70,25 +71,29 @@ class Mender:
 
     async def _mended(self, entry: Entry) -> Entry | None:
         """The entry with its failures read again; None if the run was asked to stop."""
-        data, tag = await asyncio.to_thread(self._flow.store.read, entry.pages)
-        pages = read_rows(data, PAGES)
-        extents, again = list(entry.extents), list[PageResult]()
-        for number, extent in enumerate(entry.extents):
-            if extent.index not in self._numbers or extent.facts.media_type in ARCHIVES:
-                continue
-            if not (extent.pages_failed or extent.facts.error_code):
+        if not any(map(self._is_to_mend, entry.extents)):
+            return entry
+        part = await asyncio.to_thread(read_part, self._flow.store, entry.pages)
+        extents, again = list(part.entry.extents), list[PageResult]()
+        for number, extent in enumerate(extents):
+            if not self._is_to_mend(extent):
                 continue
             opened = await self._open(extent)
-            results = await self._read_again(opened, extent, pages)
+            results = await self._read_again(opened, extent, part.pages)
             if opened.document is not None:
                 self._flow.fetcher.release(opened.document)
             if results is None:
                 return None
             again += results
-            extents[number] = _mended_extent(opened, extent, pages, results)
-        if extents == list(entry.extents):
-            return entry
-        return await asyncio.to_thread(self._rewrite_part, entry, tag, pages, extents, again)
+            extents[number] = _mended_extent(opened, extent, part.pages, results)
+        if tuple(extents) != part.entry.extents:
+            await asyncio.to_thread(self._rewrite_part, part, extents, again)
+        return replace(part.entry, extents=tuple(extents))
+
+    def _is_to_mend(self, extent: Extent) -> bool:
+        if extent.index not in self._numbers or extent.facts.media_type in ARCHIVES:
+            return False
+        return bool(extent.pages_failed or extent.facts.error_code)
 
     async def _open(self, extent: Extent) -> Opened:
         """The document of an extent, out of its archive if it is a member of one."""
@@ -144,38 +149,23 @@ class Mender:
             return page
 
     def _rewrite_part(
-        self,
-        entry: Entry,
-        tag: str,
-        pages: pa.Table,
-        extents: Sequence[Extent],
-        again: Sequence[PageResult],
-    ) -> Entry:
-        store = self._flow.store
+        self, part: Part, extents: Sequence[Extent], again: Sequence[PageResult]
+    ) -> None:
+        store, key = self._flow.store, part.entry.pages
         for page in again:
             for uri, picture in page.figures.items():
                 store.put(uri, picture)
         order = {extent.document_id: extent.index for extent in extents}
         keys = {(page.document_id, page.page_number) for page in again}
-        pages = _merged(pages, pages_table(again, self._shard), keys, order)
-        blocks = BLOCKS.empty_table()
-        if entry.blocks is not None:
-            blocks = read_table(store, entry.blocks, BLOCKS)
-        blocks = _merged(blocks, blocks_table(again, self._shard), keys, order)
-        self._check()
-        blocks_key = put_blocks(store, entry.pages, blocks)
-        try:
-            store.replace(entry.pages, parquet(pages, entry_footer(blocks_key, extents)), tag)
-        except Changed:
-            raise LakeError(
-                f"{entry.pages} was changed while its failed pages were read again; "
-                "run the command again"
-            ) from None
-        if entry.blocks is not None and entry.blocks != blocks_key:
-            store.delete(entry.blocks)
+        pages = _merged(part.pages, pages_table(again, self._shard), keys, order)
+        blocks = _merged(part.blocks, blocks_table(again, self._shard), keys, order)
+        self._flow.check(self._claim)
+        if not write_part(store, self._flow.lock, part, pages, blocks, extents):
+            take_back(store, [read_entry(store, key)], None, again)
+            self._flow.check(self._claim)
+            raise keeps_changing(store, key)
         for page in again:
             self._flow.tally.page(page)
-        return replace(entry, blocks=blocks_key, extents=tuple(extents))
 
     def _rewrite_documents(self, entries: Sequence[Entry]) -> None:
         """Recompute the rows of the mended documents; the others stay as they are."""
@@ -185,29 +175,20 @@ class Mender:
                 if extent.index in self._numbers:
                     ours = replace(extent, index=self._numbers[extent.index])
                     found.setdefault(ours.place, []).append(ours)
-        key = documents_key(self._shard)
-        data, tag = self._flow.store.read(key)
-        old = read_rows(data, DOCUMENTS)
         new = documents_table(self._shard, found, self._flow.recipe_id)
-        mended = pc.is_in(old["document_id"], value_set=new["document_id"].combine_chunks())
-        self._check()
-        try:
-            kept = old.filter(pc.invert(mended))
-            self._flow.store.replace(key, parquet(pa.concat_tables([kept, new])), tag)
-        except Changed:
-            raise LakeError(
-                f"{key} was changed while its failed documents were read again; "
-                "run the command again"
-            ) from None
+
+        def change(data: bytes) -> bytes:
+            old = read_rows(data, DOCUMENTS)
+            mended = pc.is_in(old["document_id"], value_set=new["document_id"].combine_chunks())
+            return parquet(pa.concat_tables([old.filter(pc.invert(mended)), new]))
+
+        self._flow.check(self._claim)
+        rewrite(self._flow.store, self._flow.lock, documents_key(self._shard), change)
         for extents in found.values():
             planned = planned_of(self._shard, extents[0])
             self._flow.tally.document(
                 planned, extents[0].facts, sum(extent.pages_failed for extent in extents)
             )
-
-    def _check(self) -> None:
-        self._flow.lock.check()
-        self._claim.check()
 
 
 def _mended_extent(

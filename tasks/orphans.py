@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from schemas.records import Shard
-from schemas.tables import BLOCKS
-from tasks.shardlog import ShardLog
-from tasks.store import Store, keys, read_table
+from tasks.shardlog import ShardLog, named_figures
+from tasks.store import Store, keys
 
 _LISTINGS_AT_ONCE = 16
 
 
-def remove_orphans(store: Store, shard: Shard, log: ShardLog, contested: bool) -> None:
+def remove_orphans(
+    store: Store,
+    shard: Shard,
+    log: ShardLog,
+    contested: bool,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Remove what no part of a finished shard names.
 
     Args:
+        store: the lake.
+        shard: the shard.
+        log: of it, complete.
         contested: whether a worker died over the shard or several committed to it. Only then can
             there be figures too many, and looking for them costs a listing a document.
+        check: raises if another may write by now: what nothing names may be the beginning of what
+            he is about to commit. Called once it is known what is to go.
     """
-    for key in orphan_blocks(store, shard, log):
-        store.delete(key)
+    orphans = list(orphan_blocks(store, shard, log))
     if contested:
-        for key in orphan_figures(store, log):
-            store.delete(key)
+        orphans += orphan_figures(store, log)
+    if orphans:
+        check()
+    for key in orphans:
+        store.delete(key)
 
 
 def orphan_blocks(store: Store, shard: Shard, log: ShardLog) -> Iterator[str]:
@@ -37,10 +49,7 @@ def orphan_blocks(store: Store, shard: Shard, log: ShardLog) -> Iterator[str]:
 
 def orphan_figures(store: Store, log: ShardLog) -> Iterator[str]:
     """Figures of a shard's documents that no block names."""
-    named: set[str] = set()
-    for entry in log.entries:
-        if entry.blocks is not None:
-            named.update(read_table(store, entry.blocks, BLOCKS)["figure_uri"].to_pylist())
+    named = named_figures(store, log.entries)
     ids = {extents[0].document_id for extents in log.extents().values()}
     with ThreadPoolExecutor(_LISTINGS_AT_ONCE, thread_name_prefix="orphans") as pool:
         folders = (f"figures/{document_id}/" for document_id in sorted(ids))

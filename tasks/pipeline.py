@@ -25,6 +25,7 @@ from schemas.records import (
 )
 from schemas.settings import IngestSettings
 from tasks import worker
+from tasks.claim import Claim
 from tasks.collect import Standing
 from tasks.describe import KEY, Describer
 from tasks.fetch import Fetcher
@@ -104,6 +105,16 @@ class Flow:
     pages_known: int = 0
     pages_begun: int = 0
     copies_waiting: int = 0
+
+    def check(self, claim: Claim) -> None:
+        """Called before each commit.
+
+        Raises:
+            LockLost: another run has taken the lake over.
+            ClaimLost: another worker has taken the shard over.
+        """
+        self.lock.check()
+        claim.check()
 
     async def open(self, planned: PlannedDocument) -> Opened:
         """Fetch and inspect a document; what goes wrong is among its facts.

@@ -27,9 +27,9 @@ from tasks.pool import WorkerPool
 from tasks.reparsepart import PartParser
 from tasks.rewrite import keeps_changing, read_part, rewrite, write_part
 from tasks.rows import parquet
-from tasks.runs import open_runs
 from tasks.shardlog import Entry, documents_key, read_entry
 from tasks.store import Store, keys, read_rows
+from tasks.unfinished import unfinished
 
 _TRIES = 10
 _SECONDS_TO_LOAD = 120.0
@@ -77,7 +77,7 @@ class _Walk:
         self._parser = parser
         self._done = Reparsed(version)
         self._hidden = overlay(store)
-        self._unfinished = set(open_runs(store))
+        self._to_do = unfinished(store)
 
     async def over(self) -> Reparsed:
         """Do it all."""
@@ -142,7 +142,8 @@ class _Walk:
         """Remove blocks that no part names: left by who died before it could delete them."""
         for key in list(keys(self._store, f"blocks/{folder}/")):
             shard_id = shard_of(key)
-            finished = shard_id.rpartition("-")[0] not in self._unfinished
-            if finished and shard_id in named and key not in named[shard_id]:
+            if self._to_do.writes_to(shard_id):  # to the same name, perhaps, at any moment
+                continue
+            if shard_id in named and key not in named[shard_id]:
                 self._lock.check()
                 self._store.delete(key)

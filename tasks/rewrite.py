@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from tasks.shardlog import Entry, entry_footer, put_blocks, read_entry
 from tasks.store import Changed, Store, read_rows, read_table
 
 _TRIES = 10
-_NO_BLOCKS = "00000000"  # in place of a hash in the name of an object without rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +89,39 @@ def write_part(
         False if somebody else has changed the part since it was read: nothing of it was touched.
     """
     key, old = part.entry.pages, part.entry.blocks
+    mine = []
     lock.check()
-    # Two objects of one part make readers look which of them it names. So where there are no
-    # blocks before or after, an object without rows stands for them.
-    nothing = f"blocks/{key.removeprefix('pages/').removesuffix('.parquet')}-{_NO_BLOCKS}.parquet"
-    if old is None and blocks.num_rows:
-        store.put(nothing, parquet(BLOCKS.empty_table()))
-        old = nothing
-    new = put_blocks(store, key, blocks)
-    if old is not None and new is None:
-        store.put(nothing, parquet(BLOCKS.empty_table()))
-        new = nothing
+    if blocks.equals(part.blocks):
+        new = old
+    else:
+        if old is None:
+            # With two objects of one part readers look which of them it names; with one they
+            # believe it, and this part names none yet.
+            old = _put_blocks(store, key, BLOCKS.empty_table())
+            mine.append(old)
+        new = _put_blocks(store, key, blocks)
+        mine.append(new)
     try:
         store.replace(key, parquet(pages, entry_footer(new, extents)), part.tag)
     except Changed:
-        named = read_entry(store, key).blocks
-        for left in (new, nothing if old == nothing else None):
-            if left is not None and left != named:
-                store.delete(left)
+        for left in mine:
+            store.delete(left)
         return False
     if old is not None and old != new:
         store.delete(old)
     return True
+
+
+def _put_blocks(store: Store, pages_key: str, blocks: pa.Table) -> str:
+    """Write a blocks object, even of no rows; its key.
+
+    Its name was never used before, unlike one made of its content: so whoever wakes late and
+    deletes an object that nobody named cannot hit one that somebody does.
+    """
+    stem = pages_key.removeprefix("pages/").removesuffix(".parquet")
+    key = f"blocks/{stem}-{secrets.token_hex(4)}.parquet"
+    store.create(key, parquet(blocks))
+    return key
 
 
 def keeps_changing(store: Store, key: str) -> LakeError:

@@ -134,7 +134,9 @@ class Body:
                         pieces.clear()
                     broken += 1
                     if broken == _BROKEN_BODIES:
-                        raise Refused("BrokenBody", f"broke off {broken} times: {error}") from None
+                        raise Refused(
+                            "BrokenBody", _one_line(f"it broke off {broken} times: {error}")
+                        ) from None
                     time.sleep(min(0.1 * 2**broken, 5))
                     self._answer = call(
                         self._fs,
@@ -187,7 +189,7 @@ def refusal(error: BaseException) -> Refused:
         if code in _OTHER_REGION:
             words = _ELSEWHERE
         else:
-            words = _WORDS.get(code) or f"{code}: {told.get('Message', '')}"
+            words = _WORDS.get(code) or without_password(f"{code}: {told.get('Message', '')}")
         return Refused(code, _one_line(words))
     if isinstance(error, FileExistsError):
         return Refused("PreconditionFailed", "there is one already")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from functools import partial
@@ -23,8 +24,9 @@ import pyarrow.parquet as pq
 
 from schemas.errors import ErrorCode, LakeError
 from schemas.records import DocumentFacts, Extent, PageResult, Place, Shard
+from schemas.tables import BLOCKS
 from tasks.rows import blocks_table, pages_table, parquet
-from tasks.store import AlreadyExists, Store, keys
+from tasks.store import AlreadyExists, Store, keys, read_table
 
 PART = "pagelake.part"
 _FOOTERS_AT_ONCE = 8
@@ -101,9 +103,9 @@ class ShardLog:
             self._store.create(key, parquet(pages_table(pages, self._shard), footer))
         except AlreadyExists:
             self.contested = True
+            known = len(self.entries)
             self.refresh()
-            if blocks is not None and all(entry.blocks != blocks for entry in self.entries):
-                self._store.delete(blocks)
+            take_back(self._store, self.entries[known:], blocks, pages)
             return False
         self.entries.append(Entry(len(self.entries), key, blocks, tuple(extents)))
         return True
@@ -118,6 +120,47 @@ def put_blocks(store: Store, pages_key: str, table: pa.Table) -> str | None:
     key = f"blocks/{stem}-{hashlib.sha256(data).hexdigest()[:8]}.parquet"
     store.put(key, data)
     return key
+
+
+def take_back(
+    store: Store, entries: Sequence[Entry], blocks: str | None, pages: Sequence[PageResult]
+) -> None:
+    """Remove what was written for a part that another writer was quicker to commit.
+
+    Args:
+        store: the lake.
+        entries: what the other has committed.
+        blocks: our blocks object, if there is one.
+        pages: of which we have written figures. Those of pages that the entries do not hold stay:
+            another may be about to commit the same ones.
+    """
+    if blocks is not None and all(entry.blocks != blocks for entry in entries):
+        store.delete(blocks)
+    held = {
+        (extent.document_id, number)
+        for entry in entries
+        for extent in entry.extents
+        for number in range(extent.first_page, extent.last_page + 1)
+    }
+    ours = (page.figures for page in pages if (page.document_id, page.page_number) in held)
+    with suppress(FileNotFoundError):  # rewritten already, by one who sees to the figures too
+        for uri in set().union(*ours) - named_figures(store, entries):
+            store.delete(uri)
+
+
+def named_figures(store: Store, entries: Iterable[Entry]) -> set[str]:
+    """The figures that the blocks of these parts name.
+
+    Raises:
+        FileNotFoundError: one of the parts has been written anew.
+    """
+    return {
+        uri
+        for entry in entries
+        if entry.blocks is not None
+        for uri in read_table(store, entry.blocks, BLOCKS)["figure_uri"].to_pylist()
+        if uri is not None
+    }
 
 
 def entry_footer(blocks: str | None, extents: Sequence[Extent]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 
 from schemas.errors import ErrorCode
 from schemas.records import DocumentFacts, LocalDocument, PageRef, PageResult, Place, Shard
@@ -51,7 +52,8 @@ async def read_shard(flow: Flow, shard: Shard, claim: Claim) -> bool:
             contested = True
     if complete:
         contested = contested or reader.log.contested
-        await asyncio.to_thread(remove_orphans, flow.store, shard, reader.log, contested)
+        check = partial(flow.check, claim)
+        await asyncio.to_thread(remove_orphans, flow.store, shard, reader.log, contested, check)
     return complete
 
 
@@ -232,7 +234,7 @@ class ShardReader:
             draft = self._collector.draft(self._flow.part_pages)
             if not draft.extents or not (urgent or due or draft.full):
                 return False
-            await asyncio.to_thread(self._check)
+            await asyncio.to_thread(self._flow.check, self._claim)
             ours = await asyncio.to_thread(self.log.append, draft.pages, draft.extents)
             last = self.log.last()
             assert last is not None
@@ -247,10 +249,6 @@ class ShardReader:
             self._flow.tally.document(planned_of(self._shard, extent), extent.facts, failed)
             self._settle(place)
         return True
-
-    def _check(self) -> None:
-        self._flow.lock.check()
-        self._claim.check()
 
     def _completed(self, places: Iterable[Place]) -> list[tuple[Place, int]]:
         """Those documents that are complete in the log, each with its number of failed pages."""
@@ -273,7 +271,7 @@ class ShardReader:
     def _write_documents(self) -> None:
         shard = self._shard
         table = documents_table(shard, self.log.extents(), self._flow.recipe_id)
-        self._check()
+        self._flow.check(self._claim)
         # Their failures stand elsewhere; gone first, so that no document has two rows.
         remove_rows(self._flow.store, [each for each in shard.documents if each.replaces])
         with suppress(AlreadyExists):

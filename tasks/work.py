@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from tasks.claim import Claim
 from tasks.mend import Mender
@@ -28,7 +29,8 @@ async def do_job(flow: Flow, run_id: str, job: Job) -> bool:
         if job.mends:
             done = await Mender(flow, job.shard, claim).read()
             log = await asyncio.to_thread(ShardLog, store, job.shard)
-            await asyncio.to_thread(remove_orphans, store, job.shard, log, claim.taken_over)
+            check = partial(flow.check, claim)
+            await asyncio.to_thread(remove_orphans, store, job.shard, log, claim.taken_over, check)
         else:
             done = await read_shard(flow, job.shard, claim)
         if done:

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.s3 import S3Server, serving
+if TYPE_CHECKING:
+    from tests.s3 import S3Server
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_docs"
@@ -106,6 +107,8 @@ def side_by_side(*steps: Callable[[], T]) -> list[T]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     """An S3 server for all, in a process of its own. Its listings give 50 objects a page."""
+    from tests.s3 import serving  # the lane with vLLM has no moto
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "50")
         with serving() as server:

@@ -408,6 +408,9 @@ def in_simulation(patch: pytest.MonkeyPatch) -> None:
     )
     for name in ("known", "address"):
         patch.setattr(f"tasks.{name}.duckdb", databases)
+    folder = SimpleNamespace(name="", cleanup=lambda: None)
+    folders = SimpleNamespace(TemporaryDirectory=lambda **_: folder)
+    patch.setattr("tasks.known.tempfile", folders)
     threads = SimpleNamespace(Event=_Event, Lock=_Lock, Thread=_Thread)
     patch.setattr("tasks.lease.threading", threads)
     patch.setattr("tasks.lease.socket", SimpleNamespace(gethostname=lambda: HERE.get().host))

@@ -338,8 +338,6 @@ def protocol(tmp_path: Path) -> Iterator[type[Protocol]]:
         yield Protocol
 
 
-# A process that is killed cannot clean up its temporary files.
-@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 def test_any_history_ends_in_the_same_lake(protocol: Any) -> None:
     run_state_machine_as_test(
         protocol,

@@ -330,8 +330,10 @@ class Stories:
 
 
 def go_wrong(s3: S3Server, source: str, calm: str, wrong: Wrong) -> Told:
-    places = {"source": source, "calm": calm, "lake": s3.bucket(), "newer": s3.bucket()}
+    places = {name: s3.bucket() for name in ("lake", "calm", "newer")} | {"source": source}
     s3.put(places["newer"], "ocr/_runs/lake.json", b'{"schema_version": "99"}')
+    for key in s3.keys(calm):
+        s3.put(places["calm"], key, s3.get(calm, key))
 
     def hit(request: Request) -> bool:
         reading = wrong.methods == "READ" and request.method == "GET" and request.key != ""
@@ -453,8 +455,8 @@ def test_a_listing_that_breaks_off_is_told_and_the_next_run_goes_on(stories: Sto
     [line] = first.err.strip().splitlines()
     assert first.code == 1
     assert re.fullmatch(
-        "pagelake: the listing of s3://.*/ broke off after 50 objects: the session token has expired; renew it; "
-        "run the same command again to go on",
+        "pagelake: the listing of s3://.*/ broke off after 50 objects: the session token has "
+        "expired; renew it; run the same command again to go on",
         line,
     )
     assert second.code == 0, second.err
