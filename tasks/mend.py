@@ -25,7 +25,7 @@ from tasks.pipeline import Flow, Opened, failed
 from tasks.pool import Stopped
 from tasks.rewrite import Part, keeps_changing, read_part, rewrite, write_part
 from tasks.rows import blocks_table, documents_table, pages_table, parquet, planned_of
-from tasks.shardlog import Entry, ShardLog, documents_key, read_entry, take_back
+from tasks.shardlog import Entry, ShardLog, documents_key, figures_in, read_entry, take_back
 from tasks.store import read_rows
 
 
@@ -164,6 +164,10 @@ class Mender:
             take_back(store, [read_entry(store, key)], None, again)
             self._flow.check(self._claim)
             raise keeps_changing(store, key)
+        if gone := figures_in(part.blocks) - figures_in(blocks):
+            self._flow.check(self._claim)  # by now another may have read them again
+            for uri in gone:
+                store.delete(uri)
         for page in again:
             self._flow.tally.page(page)
 

@@ -14,7 +14,7 @@ from schemas.records import Extent
 from schemas.tables import BLOCKS, PAGES
 from tasks.lock import LakeLock
 from tasks.rows import parquet
-from tasks.shardlog import Entry, entry_footer, put_blocks, read_entry
+from tasks.shardlog import Entry, entry_footer, read_entry
 from tasks.store import Changed, Store, read_rows, read_table
 
 _TRIES = 10

@@ -154,13 +154,13 @@ def named_figures(store: Store, entries: Iterable[Entry]) -> set[str]:
     Raises:
         FileNotFoundError: one of the parts has been written anew.
     """
-    return {
-        uri
-        for entry in entries
-        if entry.blocks is not None
-        for uri in read_table(store, entry.blocks, BLOCKS)["figure_uri"].to_pylist()
-        if uri is not None
-    }
+    tables = (read_table(store, each.blocks, BLOCKS) for each in entries if each.blocks is not None)
+    return set().union(*map(figures_in, tables))
+
+
+def figures_in(blocks: pa.Table) -> set[str]:
+    """The figures that rows of `blocks` name."""
+    return set(blocks["figure_uri"].drop_null().to_pylist())
 
 
 def entry_footer(blocks: str | None, extents: Sequence[Extent]) -> dict[str, str]:

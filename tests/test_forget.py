@@ -237,20 +237,19 @@ def test_readers_miss_nothing_else_at_any_step(lake: Path, whole: Seen, uri: str
     assert writes_of(lake, take_out(uri), lambda: next(look)) > 10
 
 
-@pytest.mark.parametrize("uri", [PDF, ZIP])
-def test_killed_anywhere_the_next_writer_finishes(small: Path, tmp_path: Path, uri: str) -> None:
+def test_killed_anywhere_the_next_writer_finishes(small: Path, tmp_path: Path) -> None:
     whole = Readers(LocalStore(small)).look()
-    ids = ids_of(whole, uri)
-    writes = writes_of(next(copies_of(small, tmp_path, 1))[1], take_out(uri))
+    ids = ids_of(whole, PDF)
+    writes = writes_of(next(copies_of(small, tmp_path, 1))[1], take_out(PDF))
     for number, lake in copies_of(small, tmp_path / "killed", writes):
         look = looking(lake, whole, ids)
-        killed_at(lake, take_out(uri), number)
+        killed_at(lake, take_out(PDF), number)
         next(look)
         writes_of(lake, settle, lambda look=look: next(look))  # type: ignore[misc]
         gone = Readers(LocalStore(lake)).look()
         assert gone == (whole.without(ids) if number else whole), "before the note nothing is begun"
         if number:
-            expect_gone(lake, uri, ids)
+            expect_gone(lake, PDF, ids)
             expect_tidy(LocalStore(lake))
 
 

@@ -137,6 +137,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake in which it takes few steps: of every kind one."""
+    folder = tmp_path_factory.mktemp("small") / "lake"
+    write_run(new_lake(folder), 1, [{"/in/a.pdf": 5}], page=page)
+    return folder
+
+
 @pytest.fixture
 def lake(made: Path, tmp_path: Path) -> Path:
     return next(copies_of(made, tmp_path, 1))[1]
@@ -295,12 +303,12 @@ def expect_old_or_new(now: Seen, before: Seen, after: Seen) -> None:
         assert blocks_of(now, row) == blocks_of(then, row)
 
 
-def test_killed_anywhere_it_goes_on(made: Path, tmp_path: Path, run: Run) -> None:
-    before = Readers(LocalStore(made)).look()
-    calm = next(copies_of(made, tmp_path, 1))[1]
+def test_killed_anywhere_it_goes_on(small: Path, tmp_path: Path, run: Run) -> None:
+    before = Readers(LocalStore(small)).look()
+    calm = next(copies_of(small, tmp_path, 1))[1]
     writes = writes_of(calm, run)
     after = Readers(LocalStore(calm)).look()
-    for number, lake in copies_of(made, tmp_path / "killed", writes):
+    for number, lake in copies_of(small, tmp_path / "killed", writes):
         readers = Readers(LocalStore(lake))
         killed_at(lake, run, number)
         expect_old_or_new(readers.look(), before, after)
@@ -310,9 +318,9 @@ def test_killed_anywhere_it_goes_on(made: Path, tmp_path: Path, run: Run) -> Non
 
 
 def test_a_zombie_does_no_harm_whenever_it_wakes(
-    made: Path, tmp_path: Path, run: Run, run_meanwhile: Run
+    small: Path, tmp_path: Path, run: Run, run_meanwhile: Run
 ) -> None:
-    calm = next(copies_of(made, tmp_path, 1))[1]
+    calm = next(copies_of(small, tmp_path, 1))[1]
     writes = writes_of(calm, run)
     after = Readers(LocalStore(calm)).look()
 
@@ -321,7 +329,7 @@ def test_a_zombie_does_no_harm_whenever_it_wakes(
         settle(store, lock)
         compact(store, lock, new_run_id(store), 1 << 20, datetime(2026, 3, 9, tzinfo=UTC))
 
-    for number, lake in copies_of(made, tmp_path / "frozen", writes):
+    for number, lake in copies_of(small, tmp_path / "frozen", writes):
         readers = Readers(LocalStore(lake))
 
         def look(readers: Readers = readers) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -30,27 +31,8 @@ SAMPLES = ROOT / "sample_docs"
 
 # The README shows this. `documents` has the newest version of each document; pages of one that is
 # still being read show at once, unless an earlier version is there to be shown.
-VIEWS = """
-SET TIME ZONE 'UTC';
-CREATE OR REPLACE TEMPORARY VIEW documents_all
-USING parquet OPTIONS (path '{lake}/documents', mergeSchema 'true');
-CREATE OR REPLACE TEMPORARY VIEW pages_all
-USING parquet OPTIONS (path '{lake}/pages', mergeSchema 'true');
-CREATE OR REPLACE TEMPORARY VIEW blocks_all
-USING parquet OPTIONS (path '{lake}/blocks', mergeSchema 'true');
-
-CREATE OR REPLACE TEMPORARY VIEW documents AS
-SELECT newest.* FROM (
-  SELECT max_by(struct(*), struct(run_id, finished_at)) AS newest
-  FROM documents_all GROUP BY source_uri);
-CREATE OR REPLACE TEMPORARY VIEW pages AS
-SELECT pages_all.* FROM pages_all LEFT JOIN (
-  SELECT source_uri, max_by(document_id, struct(run_id, finished_at)) AS newest
-  FROM documents_all GROUP BY source_uri) USING (source_uri)
-WHERE newest IS NULL OR newest = document_id;
-CREATE OR REPLACE TEMPORARY VIEW blocks AS
-SELECT * FROM blocks_all WHERE document_id IN (SELECT document_id FROM pages);
-"""
+README = (Path(__file__).parents[2] / "README.md").read_text()
+VIEWS = re.search(r"```sql\n(SET TIME ZONE .*?)```", README, re.DOTALL)[1]  # as people copy it
 
 IN_EQUALS_OUT = "(select sum(page_count) from documents_all) = (select count(*) from pages_all)"
 
@@ -158,7 +140,7 @@ def pagelake(*arguments: str | Path, code: int = 0) -> str:
 def reading(spark: SparkSession, lake: Path) -> SparkSession:
     """A session with the README's views of this lake."""
     session = spark.newSession()
-    for statement in VIEWS.format(lake=lake).split(";"):
+    for statement in VIEWS.replace("demo_lake", str(lake)).split(";"):
         if statement.strip():
             session.sql(statement)
     return session
