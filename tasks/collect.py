@@ -72,9 +72,9 @@ class Collector:
         Raises:
             Disagreement: the log breaks off in another content of it.
         """
+        self._expect(standing)
         if standing.place < self.position[0]:
             return
-        self._expect(standing)
         self._documents[standing.place] = _Opened(standing, datetime.now(UTC))
 
     def finished(self, place: Place, page: PageResult) -> None:
@@ -123,6 +123,8 @@ class Collector:
             Disagreement: another writer's, and it breaks off in other content than what is held.
         """
         self._last = last
+        for opened in self._documents.values():
+            self._expect(opened.standing)
         place, page_number = self.position
         for done in [known for known in self._documents if known < place]:
             del self._documents[done]
@@ -130,23 +132,23 @@ class Collector:
             held = self._documents[place].pages
             for number in [number for number in held if number < page_number]:
                 del held[number]
-        for opened in self._documents.values():
-            self._expect(opened.standing)
 
     def _expect(self, standing: Standing) -> None:
         last = self._last
         if last is None or last.index != standing.place[0]:
+            return
+        place = self.position[0]
+        if standing.place < place:
+            if standing.closes and place[0] == last.index:
+                raise Disagreement  # theirs goes on where ours has come to its end
             return
         ours, theirs = standing.facts, last.facts
         if last.place == standing.place and (
             ours.content_sha256 != theirs.content_sha256 or ours.page_count != theirs.page_count
         ):
             raise Disagreement
-        if (
-            standing.container_sha256 is not None
-            and not last.closes
-            and (standing.container_sha256 != last.container_sha256)
-        ):
+        container = standing.container_sha256 or ours.content_sha256  # its own, behind the members
+        if not last.closes and container not in (None, last.container_sha256):
             raise Disagreement
 
 

@@ -155,7 +155,7 @@ class Mender:
         for page in again:
             for uri, picture in page.figures.items():
                 store.put(uri, picture)
-        order = {extent.document_id: extent.index for extent in extents}
+        order = {extent.document_id: extent.place for extent in extents}
         keys = {(page.document_id, page.page_number) for page in again}
         pages = _merged(part.pages, pages_table(again, self._shard), keys, order)
         blocks = _merged(part.blocks, blocks_table(again, self._shard), keys, order)
@@ -235,7 +235,7 @@ def _failed_pages(pages: pa.Table, document_id: str) -> list[int]:
 
 
 def _merged(
-    old: pa.Table, new: pa.Table, replaced: set[tuple[str, int]], order: Mapping[str, int]
+    old: pa.Table, new: pa.Table, replaced: set[tuple[str, int]], order: Mapping[str, Place]
 ) -> pa.Table:
     """Old rows but the replaced ones, and the new rows, in the order of documents and pages."""
     pairs = zip(old["document_id"].to_pylist(), old["page_number"].to_pylist(), strict=True)

@@ -87,8 +87,7 @@ class PageReader:
                 return await self._by_text_layer(ref, known)
             return await self._by_engine(ref, known, found)
         except DocumentError as error:
-            code = _IN_THE_ENGINE.get(error.code, error.code)
-            return _failed(known, DocumentError(code, error.message))
+            return _failed(known, DocumentError(_code(error), error.message))
 
     async def _by_text_layer(self, ref: PageRef, known: PageResult) -> PageResult:
         parsed = await self.pool.run(
@@ -145,13 +144,20 @@ class PageReader:
             image_width=image.width,
             image_height=image.height,
         )
-        parsed = await self.pool.run(
-            self.read_timeout, worker.parse_image, recognized, ref, self.with_layout
-        )
+        try:
+            parsed = await self.pool.run(
+                self.read_timeout, worker.parse_image, recognized, ref, self.with_layout
+            )
+        except DocumentError as error:  # what was said is paid for, and kept
+            return _failed(known, DocumentError(_code(error), error.message))
         page = _finished(known, parsed)
         if recognized.complaint is Complaint.HALLUCINATED:
             return replace(page, status="empty", markdown="", text="", blocks=(), figures={})
         return page
+
+
+def _code(error: DocumentError) -> ErrorCode:
+    return _IN_THE_ENGINE.get(error.code, error.code)
 
 
 def _finished(known: PageResult, parsed: ParsedPage) -> PageResult:

@@ -21,6 +21,7 @@ from schemas.records import (
     Shard,
 )
 from schemas.tables import BLOCKS, DOCUMENTS, PAGES
+from tasks.blank import is_blank
 from tasks.media import ARCHIVES
 
 _ROW_GROUP_PAGES = 2_000
@@ -56,15 +57,23 @@ def documents_table(
 ) -> pa.Table:
     """The `documents` rows of the documents that stand in `extents`, in the order of their places.
 
-    An archive's own row follows those of its members, and fails with them.
+    An archive's own row follows those of its members, and fails with them. What has been forgotten
+    has none.
     """
     rows: list[dict[str, Any]] = []
+    members: list[dict[str, Any]] = []
     for place in sorted(extents):
         first = extents[place][0]
+        if place[1] == 0:
+            members = []
+        if is_blank(first):
+            continue
         row = _document_row(planned_of(shard, first), extents[place], recipe_id)
         if first.closes and (place[1] > 0 or first.facts.media_type in ARCHIVES):
-            _fail_with(row, rows[len(rows) - place[1] :])
-        rows.append(row | {"run_id": shard.run_id, "shard_id": shard.shard_id})
+            _fail_with(row, members)
+        row |= {"run_id": shard.run_id, "shard_id": shard.shard_id}
+        members.append(row)
+        rows.append(row)
     return pa.Table.from_pylist(rows, schema=DOCUMENTS)
 
 

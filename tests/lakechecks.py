@@ -46,10 +46,13 @@ class Readers:
     """Those who read a lake while it is written.
 
     `forgotten` are addresses that somebody has begun to forget: what is of them may go at any time.
+    `litter` says that something was written, or not tidied up, after those who could have removed
+    it were done: nobody must ever read it, but it may lie there.
     """
 
     bucket: Bucket
     forgotten: set[str] = field(default_factory=set)
+    litter: bool = False
     before: Seen = field(default_factory=lambda: Seen({}, {}, {}))
     _read: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
 
@@ -96,12 +99,10 @@ class Readers:
             found += self._read[key, tag]
         return found
 
-    def expect_complete(self, source: Source, recipe_id: str, unsure: set[str]) -> None:
+    def expect_complete(self, source: Source, recipe_id: str) -> None:
         """All work is done, and nothing is wrong with any document any more.
 
-        Args:
-            unsure: addresses of documents that changed under a version that did not: of them it is
-                known only that their rows agree.
+        Of a document that changed under its version it is known only that its rows agree.
         """
         seen = self.look()
         counted = Counter(key[0] for key in seen.pages)
@@ -113,8 +114,8 @@ class Readers:
             assert told == counted[name], row
         assert set(counted) <= set(seen.documents), "pages without a row of their document"
         for uri, (content, version) in source.objects.items():
-            self._expect_document(seen, recipe_id, version, uri, content, uri in unsure)
-        self._expect_nothing_else(seen)
+            self._expect_document(seen, recipe_id, version, uri, content, uri in source.unsure)
+        self._expect_plain_files(seen)
 
     def _expect_document(
         self, seen: Seen, recipe_id: str, version: str, uri: str, content: Content, unsure: bool
@@ -135,7 +136,8 @@ class Readers:
             inside = f"{uri}!/{number}.pdf"
             self._expect_document(seen, recipe_id, version, inside, member, False)
 
-    def _expect_nothing_else(self, seen: Seen) -> None:
+    def _expect_plain_files(self, seen: Seen) -> None:
+        """What those find who read all files that there are, and what nobody reads."""
         store = MemoryStore(self.bucket)
         hidden = overlay(store)
         tables = ("documents/", "pages/", "blocks/")
@@ -150,14 +152,16 @@ class Readers:
         _by(lambda row: str(row["document_id"]), self.rows(documents))
         named = {read_entry(store, key).blocks for key in parts} - {None}
         blocks = {key for key in there if key.startswith("blocks/")}
-        assert blocks == named, f"orphans {blocks - named}, missing {named - blocks}"
+        orphans = blocks - named
         shown = [block["figure_uri"] for each in seen.blocks.values() for block in each]
         wanted = set(shown) - {None}
         figures = {key for key in there if key.startswith("figures/")}
         # Of members of an archive that went before they had rows, nobody knows the figures.
-        orphans = [key for key in figures - wanted if key.split("/")[1] in seen.documents]
-        assert not orphans and wanted <= figures, f"orphans {orphans}, missing {wanted - figures}"
-        for key in figures:
+        orphans |= {key for key in figures - wanted if key.split("/")[1] in seen.documents}
+        missing = (named - blocks) | (wanted - figures)
+        assert not missing, f"missing: {missing}"
+        assert not orphans or self.litter, f"orphans: {orphans}"
+        for key in wanted:
             assert self.bucket.objects[key][0] == picture(key)
         assert open_runs(store) == []
         left = [key for key in there if "/claims/" in key or key == KEY]

@@ -4,8 +4,10 @@ reading its documents: everything around the lake, so that the code which writes
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import io
+import itertools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from tests.memorystore import Killed
 from tests.simulation import HERE
 
 PDF = "application/pdf"
+SOURCE: contextvars.ContextVar[Source] = contextvars.ContextVar("source")
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,25 @@ class Source:
         objects: content and version by address.
         troubled: pages `(salt, number)` that fail for a reason which will pass.
         deadly: addresses that kill whoever opens them, so many times.
+        unsure: addresses of documents that changed under a version that did not.
     """
 
     folder: Path
     objects: dict[str, tuple[Content, str]] = field(default_factory=dict)
     troubled: set[tuple[int, int]] = field(default_factory=set)
     deadly: dict[str, int] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
+    _versions: Iterator[int] = field(default_factory=itertools.count)
     _known: dict[str, Content] = field(default_factory=dict)
 
-    def put(self, uri: str, content: Content, version: str) -> None:
-        self.objects[uri] = content, version
+    def put(self, uri: str, content: Content, same_version: bool = False) -> None:
+        """Write a document; another version of it, if it is not to look as if it were the same."""
+        if same_version and uri in self.objects:
+            self.unsure.add(uri)
+            self.objects[uri] = content, self.objects[uri][1]
+        else:
+            self.unsure.discard(uri)
+            self.objects[uri] = content, str(next(self._versions))
         for each in (content, *content.members):
             self._known[each.sha256] = each
 
@@ -143,6 +155,55 @@ class Source:
         )
 
 
+@dataclass(frozen=True)
+class Written:
+    """A document is written; with `same_version` its version does not tell."""
+
+    uri: str
+    content: Content
+    same_version: bool
+
+    def apply(self, source: Source) -> None:
+        content = self.content
+        if self.uri.endswith(".zip"):
+            content = Content(9, members=(content, content))
+        source.put(self.uri, content, self.same_version)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A document is removed."""
+
+    uri: str
+
+    def apply(self, source: Source) -> None:
+        source.objects.pop(self.uri, None)
+
+
+@dataclass(frozen=True)
+class Troubled:
+    """Some pages fail from now on, and no others, for a reason that passes."""
+
+    pages: frozenset[tuple[int, int]]
+
+    def apply(self, source: Source) -> None:
+        source.troubled = set(self.pages)
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A document kills the next so many who open it."""
+
+    uri: str
+    times: int
+
+    def apply(self, source: Source) -> None:
+        source.deadly[self.uri] = self.times
+
+
+Change = Written | Gone | Troubled | Deadly
+
+
 def picture(uri: str) -> bytes:
     """What is stored of a figure: of a copy, the same as of its original."""
     return uri.rpartition("/")[2].encode()
@@ -150,18 +211,15 @@ def picture(uri: str) -> bytes:
 
 def _seconds(*names: object) -> float:
     """How long something takes: now this, now that, and always the same."""
-    return zlib.crc32(repr(names).encode()) % 20 / 10
+    return zlib.crc32(repr(names).encode()) % 7 / 10
 
 
 class Pool:
     """In place of the processes in which documents are opened."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
     async def run(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
         assert function.__name__ == "inspect"
-        return self._source.facts(*arguments)
+        return SOURCE.get().facts(*arguments)
 
     def __enter__(self) -> Pool:
         return self
@@ -175,17 +233,14 @@ class Fetcher:
 
     threads = None
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
     def fetch(self, planned: PlannedDocument) -> LocalDocument:
-        return self._source.fetch(planned)
+        return SOURCE.get().fetch(planned)
 
     def keep(self, uri: str, fill: Callable[[Callable[[bytes], object]], None]) -> LocalDocument:
         data = io.BytesIO()
         fill(data.write)
-        content = self._source.content(hashlib.sha256(data.getvalue()).hexdigest())
-        return self._source.kept(uri, content)
+        source = SOURCE.get()
+        return source.kept(uri, source.content(hashlib.sha256(data.getvalue()).hexdigest()))
 
     def release(self, document: LocalDocument) -> None:
         pass
@@ -200,13 +255,10 @@ class Fetcher:
 class Reader:
     """In place of rendering, the engine and parsing."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
     async def read(self, ref: PageRef) -> PageResult:
         worker = HERE.get().name
         await asyncio.sleep(_seconds(worker, ref.document_id, ref.page_number))
-        return self._source.page(ref, worker)
+        return SOURCE.get().page(ref, worker)
 
 
 class Engines:
@@ -246,15 +298,15 @@ def _stop_signals(
         HERE.get().interrupt = None
 
 
-def from_here(patch: pytest.MonkeyPatch, source: Callable[[], Source]) -> None:
-    """Let runs read a made-up source, and write into the store of the machine they run on."""
+def from_here(patch: pytest.MonkeyPatch) -> None:
+    """Let runs read what is in `SOURCE`, and write into the store of the machine they run on."""
     patch.setattr("tasks.stores.store_of", lambda *_: HERE.get().store)
     for name, stand_in in {
         "store_of": lambda *_: HERE.get().store,
-        "listing_of": lambda *_: source().listing(),
-        "WorkerPool": lambda *_: Pool(source()),
-        "Fetcher": lambda *_: Fetcher(source()),
-        "PageReader": lambda **_: Reader(source()),
+        "listing_of": lambda *_: SOURCE.get().listing(),
+        "WorkerPool": lambda *_: Pool(),
+        "Fetcher": lambda *_: Fetcher(),
+        "PageReader": lambda **_: Reader(),
         "Engines": lambda *_: Engines(),
         "stop_signals": _stop_signals,
     }.items():

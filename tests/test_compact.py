@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from zipfile import ZipFile
 
 import pyarrow.parquet as pq
 import pytest
 
+from flows.upkeep import run_compact
 from schemas.errors import LakeError
 from schemas.records import PageResult, PlannedDocument, Shard
+from schemas.settings import CompactSettings
 from tasks.collect import Standing
 from tasks.compact import Compacted, compact
 from tasks.compaction import FOLDER, noted, read_begun
@@ -28,7 +32,9 @@ from tasks.runs import new_run_id
 from tasks.settle import settle
 from tasks.shardlog import ShardLog, documents_key, entry_footer, read_entry
 from tasks.store import AlreadyExists, keys
+from tests.conftest import Ended
 from tests.shards import DAY
+from tests.standin import Said, StandIn, by_shade, standing_in, write_shades
 from tests.upkeep import (
     RECIPE,
     SETTINGS,
@@ -384,3 +390,59 @@ def test_a_shard_that_is_not_what_its_log_says_is_not_merged(lake: Path) -> None
 def rows_that_count(lake: Path) -> list[tuple[str, list[dict[str, object]]]]:
     files = lake_files(LocalStore(lake))
     return [(key, rows(lake, key)) for name in ("documents", "pages") for key in files.keys(name)]
+
+
+# -- what comes after, by the command ------------------------------------------------------------
+
+QUICK = ("--text-layer", "ignore", "--attempts", "1", "--shard-documents", "1", "--processes", "1")
+FAILING = (60, 70)
+
+
+def test_documents_of_a_merged_shard_are_mended_copied_and_forgotten(
+    pagelake: Callable[..., Ended], tmp_path: Path
+) -> None:
+    source, lake = tmp_path / "in", tmp_path / "lake"
+    write_shades(source / "a.pdf", [200, 60, 210])
+    write_shades(source / "b.pdf", [220])
+    write_shades(tmp_path / "m.pdf", [70, 230])
+    with ZipFile(source / "c.zip", "w") as packed:
+        packed.write(tmp_path / "m.pdf", "m.pdf")
+        packed.write(source / "b.pdf", "copied.pdf")
+    stand_in = StandIn(
+        answer=lambda q: Said("cut", "length") if q.shade in FAILING else by_shade(q)
+    )
+    with standing_in(stand_in):
+        read = ("ingest", source, lake, *QUICK, "--engine-url", stand_in.url, "--json")
+        assert pagelake(*read).code == 3
+        before = Readers(LocalStore(lake)).look()
+        assert pagelake("compact", lake).out == "3 parts of 3 shards became 1\n"
+        assert run_compact(CompactSettings(dest=str(lake)))["shards"] == 0
+        assert Readers(LocalStore(lake)).look() == before
+
+        stand_in.answer = by_shade
+        mended = pagelake(*read, "--retry-failed")
+        assert (mended.code, mended.told["pages"]["total"], mended.told["pages"]["ok"]) == (0, 2, 2)
+        (source / "d.pdf").write_bytes((source / "a.pdf").read_bytes())
+        copied = pagelake(*read)
+        assert (copied.code, copied.told["pages_copied"]) == (0, 3)
+    expect_tidy(LocalStore(lake))
+    assert texts(lake) == {
+        **{("a.pdf", number): shade for number, shade in enumerate((200, 60, 210), start=1)},
+        ("b.pdf", 1): 220,
+        ("c.zip!/copied.pdf", 1): 220,
+        **{("c.zip!/m.pdf", number): shade for number, shade in enumerate((70, 230), start=1)},
+        **{("d.pdf", number): shade for number, shade in enumerate((200, 60, 210), start=1)},
+    }
+    assert pagelake("forget", lake, source / "c.zip").code == 0
+    told = run_compact(CompactSettings(dest=str(lake)))
+    assert (told["shards"], told["parts_after"]) == (2, 1)
+    expect_tidy(LocalStore(lake))
+    assert {name for name, _ in texts(lake)} == {"a.pdf", "b.pdf", "d.pdf"}
+
+
+def texts(lake: Path) -> dict[tuple[str, int], int]:
+    """The shade that each page was read to have."""
+    return {
+        (row["source_uri"].partition("/in/")[2], row["page_number"]): int(row["text"].split()[-1])
+        for row in Readers(LocalStore(lake)).look().pages.values()
+    }

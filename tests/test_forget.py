@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from zipfile import ZipFile
 
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +24,9 @@ from tasks.runs import new_run_id
 from tasks.settle import settle
 from tasks.shardlog import ShardLog, read_entry
 from tasks.store import keys
+from tests.conftest import Ended
 from tests.shards import DAY
+from tests.standin import Said, StandIn, by_shade, standing_in, write_shades
 from tests.upkeep import (
     Readers,
     Seen,
@@ -271,3 +274,31 @@ def test_a_zombie_does_no_harm_whenever_it_wakes(small: Path, tmp_path: Path) ->
         assert Readers(LocalStore(lake)).look() == whole.without(ids)
         expect_gone(lake, PDF, ids)
         expect_tidy(LocalStore(lake))
+
+
+def test_a_forgotten_member_does_not_come_back_when_the_archive_is_mended(
+    pagelake: Callable[..., Ended], tmp_path: Path
+) -> None:
+    source, lake = tmp_path / "in", tmp_path / "lake"
+    write_shades(source / "a.pdf", [200])
+    write_shades(tmp_path / "m.pdf", [70])
+    with ZipFile(source / "c.zip", "w") as packed:
+        packed.write(source / "a.pdf", "gone.pdf")
+        packed.write(tmp_path / "m.pdf", "m.pdf")
+    with standing_in(StandIn(answer=lambda question: Said("cut", "length"))) as stand_in:
+        read = ("ingest", source, lake, "--text-layer", "ignore", "--attempts", "1")
+        read = (*read, "--processes", "1", "--engine-url", stand_in.url)
+        assert pagelake(*read).code == 3
+        whole = Readers(LocalStore(lake)).look()
+        uri = f"{source}/c.zip!/gone.pdf"
+        forget_alone(lake, uri)
+        stand_in.answer = by_shade
+        assert pagelake(*read, "--retry-failed").code == 0
+    rows = Readers(LocalStore(lake)).look().documents.values()
+    told = {row["source_uri"]: (row["status"], dict(row["metadata"])) for row in rows}
+    assert told == {
+        f"{source}/a.pdf": ("ok", {}),
+        f"{source}/c.zip!/m.pdf": ("ok", {}),
+        f"{source}/c.zip": ("ok", {"members": "1"}),
+    }
+    expect_gone(lake, uri, ids_of(whole, uri))

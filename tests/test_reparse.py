@@ -24,6 +24,7 @@ from tasks.pool import WorkerPool
 from tasks.reparse import Reparsed, reparse
 from tasks.runs import new_run_id
 from tasks.settle import settle
+from tests.conftest import Ended
 from tests.upkeep import (
     RECIPE,
     Readers,
@@ -255,6 +256,18 @@ def test_a_second_time_there_is_nothing(lake: Path, run: Run) -> None:
     before = list(LocalStore(lake).objects("pages/"))
     assert alone(lake, run) == Reparsed(PARSER_VERSION, kept=2)
     assert list(LocalStore(lake).objects("pages/")) == before
+
+
+def test_the_command_says_what_it_did(pagelake: Callable[..., Ended], lake: Path) -> None:
+    ended = pagelake("reparse", lake, "--processes", "1")
+    assert (ended.code, ended.out.splitlines()) == (
+        0,
+        [
+            f"7 pages parsed anew by parser {PARSER_VERSION}",
+            "2 pages kept: to parse them takes the page's image",
+        ],
+    )
+    expect_whole(LocalStore(lake))
 
 
 def test_an_answer_that_the_parser_does_not_survive_costs_its_own_page(tmp_path: Path) -> None:
