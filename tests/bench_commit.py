@@ -2,8 +2,8 @@
 
     python -m tests.bench_commit SOURCE ANSWER
 
-SOURCE is a folder of documents, ANSWER a file with what a model says of every page. The stand-in for
-the engine runs in a process of its own, whose CPU does not count. Prints one JSON object.
+SOURCE is a folder of documents, ANSWER a file with what a model says of every page. The stand-in
+for the engine runs in a process of its own, whose CPU does not count. Prints one JSON object.
 """
 
 from __future__ import annotations

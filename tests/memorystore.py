@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
@@ -90,10 +91,8 @@ class Bucket:
     def land(self, number: int) -> Call:
         """Do the `number`-th of what is late."""
         call, do = self.late.pop(number)
-        try:
+        with suppress(Refused):
             do()
-        except Refused:
-            pass
         return call
 
 
@@ -214,9 +213,7 @@ class MemoryStore:
                 raise LakeError(f"cannot {call} of {self.address}: the store is in trouble")
             if fate is Fate.DONE:
                 return do()
-            try:
+            with suppress(Refused):
                 do()
-            except Refused:
-                pass
             if fate is Fate.UNKNOWN:
                 raise LakeError(f"{call}: the store is in trouble")

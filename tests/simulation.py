@@ -1,4 +1,4 @@
-"""Several processes in one, in turns and on a clock of their own: the same choices, the same history.
+"""Several processes in one, in turns and by a clock of their own: same choices, same history.
 
 The real code runs here, asyncio and threads included, but never two lines of it at once. Whatever
 waits (for a store's answer, an event, a lock, a time) gives its turn back. When nobody can go on,
@@ -354,7 +354,7 @@ class _InTurn:
 
 
 class _Database:
-    """One DuckDB for all, where each that connects has a schema of its own: to start one takes longer
+    """One DuckDB for all, each with a schema of its own: to start one takes longer
     than all that is asked of it."""
 
     def __init__(self, shared: duckdb.DuckDBPyConnection, schema: str) -> None:
