@@ -34,6 +34,7 @@ from tasks.settle import settle
 from tasks.sources import Sources
 from tasks.store import Store
 from tasks.stores import prepare, store_of
+from tasks.turns import Turns
 from tasks.vanished import Seen, mark_deleted
 from tasks.work import do_job
 
@@ -206,6 +207,7 @@ class _Run:
             window=asyncio.Semaphore(settings.in_flight(engines.count())),
             stopping=self._stopping,
             under_way=self._under_way,
+            turns=Turns(),
         )
 
 

@@ -17,13 +17,15 @@ from tasks.lease import Held, Lease, Lost
 from tasks.store import Store
 
 _DEATHS_BEFORE_CARE = 2
+_DEATHS_ALONE = 2
 
 
 class Claim:
     """The right to work on a shard, as an async context manager; see `tasks.lease`.
 
     Each worker that died before adds to the deaths: after two the shard is read one document at a
-    time, each noted in the claim first; the document that kills a third is given up.
+    time, each noted in the claim first. A document over which two such workers die, one after the
+    other, is given up: one alone may have been killed by somebody, whatever it was reading.
 
     Args:
         store: the lake.
@@ -52,9 +54,9 @@ class Claim:
         return self._lease.epoch > _DEATHS_BEFORE_CARE
 
     def fatal(self) -> Place | None:
-        """The document that killed the worker before, if that one was careful."""
+        """The document that killed the last two workers, if they were careful."""
         before = self._lease.predecessor
-        if before is None or before["epoch"] <= _DEATHS_BEFORE_CARE or not before.get("place"):
+        if before is None or before.get("tries", 0) < _DEATHS_ALONE:
             return None
         index, member = before["place"]
         return (index, member)
@@ -65,8 +67,10 @@ class Claim:
         Raises:
             ClaimLost: another worker has taken the shard over.
         """
+        before = self._lease.predecessor or {}
+        again = before.get("place") == list(place)
         try:
-            self._lease.note(place=place)
+            self._lease.note(place=place, tries=before["tries"] + 1 if again else 1)
         except Lost:
             raise self._gone() from None
 

@@ -161,6 +161,7 @@ class Lease:
             raise Lost
 
     def _create(self) -> bool:
+        self._holder["epoch"] = 1  # a take-over may have been tried before
         try:
             self._tag = self._store.create(self._key, self._body())
         except AlreadyExists:

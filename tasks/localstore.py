@@ -92,15 +92,12 @@ class LocalStore:
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """See `Store.objects`."""
-        for folder, folders, files in os.walk(self.root / prefix.rpartition("/")[0]):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(folder) / name
-                key = path.relative_to(self.root).as_posix()
-                if key.startswith(prefix):
-                    with suppress(FileNotFoundError):  # gone since the folder was read
-                        told = path.stat()
-                        yield StoredObject(key, told.st_size, f"{told.st_size}-{told.st_mtime_ns}")
+        for path in _files(self.root / prefix.rpartition("/")[0]):
+            key = path.relative_to(self.root).as_posix()
+            if key.startswith(prefix):
+                with suppress(FileNotFoundError):  # gone since the folder was read
+                    told = path.stat()
+                    yield StoredObject(key, told.st_size, f"{told.st_size}-{told.st_mtime_ns}")
 
     def folders(self, prefix: str) -> list[str]:
         """See `Store.folders`."""
@@ -165,6 +162,20 @@ class LocalStore:
         with open(self._tmp().parent / "swap", "ab") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in the order of their keys: a folder's name ends in `/` there."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(f"{each.name}/" if each.is_dir() else each.name for each in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        if name.endswith("/"):
+            yield from _files(folder / name)
+        else:
+            yield folder / name
 
 
 def _tag(data: bytes) -> str:

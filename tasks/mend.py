@@ -93,6 +93,8 @@ class Mender:
     def _is_to_mend(self, extent: Extent) -> bool:
         if extent.index not in self._numbers or extent.facts.media_type in ARCHIVES:
             return False
+        if extent.closes and extent.member:
+            return False  # an archive that was broken off: members are missing that nobody has read
         return bool(extent.pages_failed or extent.facts.error_code)
 
     async def _open(self, extent: Extent) -> Opened:

@@ -23,6 +23,9 @@ from tasks.rows import planned_of
 _Begin = Callable[[], Awaitable[asyncio.Task[Opened] | None]]
 
 
+_WHOLE = -1
+"""In a claim, instead of the number of a member: the planned document itself is being read."""
+
 _NESTED = DocumentError(
     ErrorCode.UNSUPPORTED_TYPE, "an archive inside an archive is not opened; unpack it first"
 )
@@ -93,22 +96,25 @@ class Opener:
     async def _open(self, index: int) -> Opened:
         planned = self._shard.documents[index]
         place = (index, self._start[0][1] if index == self._start[0][0] else 0)
-        opened = await self._guarded(planned, place, lambda: self._flow.open(planned))
+        opened = await self._guarded(planned, (index, _WHOLE), lambda: self._flow.open(planned))
         return replace(opened, place=place)
 
     def _is_half_read(self, index: int) -> bool:
-        """Whether the log breaks off among the members of this archive."""
+        """Whether the log breaks off in this planned document."""
         last = self._last
-        return last is not None and last.container_sha256 is not None and last.index == index
+        return last is not None and last.index == index == last.next_page[0][0]
 
-    def _agrees(self, archive: Opened) -> bool:
+    def _agrees(self, opened: Opened) -> bool:
+        """Whether it still is the archive that it was, or still none."""
         assert self._last is not None
-        found = archive.document.content_sha256 if archive.document else None
+        if self._last.container_sha256 is None:
+            return not opened.is_archive
+        found = opened.document.content_sha256 if opened.document else None
         return found == self._last.container_sha256
 
     def _broken_off(self, archive: Opened) -> Iterator[Opened]:
-        """An archive that is not any more what half of its members were read from: the rest of
-        the member that was being read, and the archive itself."""
+        """An archive that was another, or none, when a half was read: the rest of the document or
+        member that was being read, and the archive itself if it was one."""
         last = self._last
         assert last is not None
         if archive.document is not None:
@@ -117,6 +123,9 @@ class Opener:
             archive.facts.error_code or ErrorCode.SOURCE_CHANGED,
             archive.facts.error_message or "the archive changed after a part of it was read",
         )
+        if last.container_sha256 is None:
+            yield replace(failed(archive.planned, error), place=last.place)
+            return
         if not last.complete:
             member = failed(planned_of(self._shard, last), error)
             yield replace(

@@ -36,6 +36,7 @@ from tasks.progress import Tally, Watcher
 from tasks.readpage import PageReader
 from tasks.samebytes import Originals
 from tasks.store import Store
+from tasks.turns import Turns
 
 T = TypeVar("T")
 
@@ -101,6 +102,7 @@ class Flow:
     window: asyncio.Semaphore
     stopping: asyncio.Event
     under_way: set[asyncio.Timeout]
+    turns: Turns
     lost: EngineLost | None = None
     pages_known: int = 0
     pages_begun: int = 0

@@ -25,7 +25,7 @@ async def do_job(flow: Flow, run_id: str, job: Job) -> bool:
     """
     settings, store = flow.settings, flow.store
     claim = Claim(store, run_id, job.name, flow.lock.token, settings.take_over_after)
-    async with claim:
+    async with claim, flow.turns.take(alone=claim.careful):
         if job.mends:
             done = await Mender(flow, job.shard, claim).read()
             log = await asyncio.to_thread(ShardLog, store, job.shard)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -212,3 +215,59 @@ def test_retry_failed_reads_a_document_that_could_not_be_opened(
     ).fetchall()
     assert told == [(2, 2, "ok"), (30, 30, "ok")]
     assert len(pages(lake)) == 32
+
+
+def members(lake: Path) -> dict[str, tuple[Any, ...]]:
+    """Status, pages, and pages in the tables, of each document by its name in the archive."""
+    found = duckdb.sql(
+        "SELECT regexp_extract(d.source_uri, '[^/]+$'), status, error_code, page_count, "
+        f"(SELECT count(*) FROM '{lake}/pages/*/*.parquet' p WHERE p.document_id = d.document_id) "
+        f"FROM '{lake}/documents/*/*.parquet' d"
+    ).fetchall()
+    assert len({name for name, *_ in found}) == len(found)
+    return {name: tuple(told) for name, *told in found}
+
+
+@pytest.fixture
+def half_an_archive(tmp_path: Path, pagelake: Callable[..., Any]) -> tuple[Path, Path]:
+    """An archive of six letters of four pages, read up to somewhere in the third; and the lake."""
+    archive, lake = tmp_path / "source" / "all.zip", tmp_path / "lake"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as made:
+        for number in range(6):
+            made.write(write_pdf(tmp_path / "letter.pdf", 4, f"Letter {number}."), f"{number}.pdf")
+    write_pdf(archive.parent / "other.pdf", 1)
+    ended = pagelake("ingest", archive.parent, lake, *QUICK, "--max-pages", "10", "--json")
+    assert (ended.code, ended.told["finished"], ended.told["pages"]["ok"]) == (0, False, 10)
+    return archive, lake
+
+
+def test_an_archive_that_is_away_for_a_while_loses_no_member_unsaid(
+    half_an_archive: tuple[Path, Path], tmp_path: Path, pagelake: Callable[..., Any]
+) -> None:
+    archive, lake = half_an_archive
+    archive.rename(tmp_path / "away.zip")
+    assert pagelake("ingest", archive.parent, lake, *QUICK).code == 3
+    assert members(lake)["all.zip"][:2] == ("failed", "source_missing")
+    (tmp_path / "away.zip").rename(archive)
+    for _ in range(3):
+        pagelake("ingest", archive.parent, lake, *QUICK)
+        found = members(lake)
+        assert found["2.pdf"] == ("ok", None, 4, 4)
+        assert all(pages == rows for _, _, pages, rows in found.values())
+        assert found["all.zip"][0] != "ok" or len(found) == 8, "who misses 3.pdf to 5.pdf?"
+
+
+def test_a_member_that_kills_three_workers_is_given_up_alone(
+    half_an_archive: tuple[Path, Path], pagelake: Callable[..., Any]
+) -> None:
+    archive, lake = half_an_archive
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    told = {"host": socket.gethostname(), "boot": boot, "pid": 1, "pid_started": "then"}
+    told |= {"writer": "dead", "since": "then", "epoch": 4, "place": [0, 2], "tries": 2}
+    (run,) = (path.parent for path in lake.glob("_runs/*/plan-00001.json"))
+    (run / "claims" / f"{run.name}-00001").write_text(json.dumps(told))
+    ended = pagelake("ingest", archive.parent, lake, *QUICK, "--json")
+    assert (ended.code, ended.told["pages"]["failed"]) == (3, 2)
+    found = members(lake)  # by the same command, tried again and mended
+    assert {told[:2] for told in found.values()} == {("ok", None)} and len(found) == 8

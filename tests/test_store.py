@@ -150,12 +150,22 @@ def test_sweep_does_not_break_a_create_that_is_under_way(
 
 
 def test_list_gives_keys_that_begin_alike_at_any_depth_in_order(store: LocalStore) -> None:
-    for key in ("pages/d=2/b", "pages/d=1/c", "pages/d=1/a-1", "pages/d=1/a-10", "blocks/x"):
+    for key in (
+        "pages/d=2/b",
+        "pages/d=1/c",
+        "pages/d=1/a-1",
+        "pages/d=1/a-10",
+        "blocks/x",
+        "q/b",
+        "q/a/z",
+        "q/a-1/z",
+    ):
         store.create(key, b"")
     pages = ["pages/d=1/a-1", "pages/d=1/a-10", "pages/d=1/c", "pages/d=2/b"]
     assert list(keys(store, "pages/")) == list(keys(store, "p")) == pages
     assert list(keys(store, "pages/d=1/a-1")) == pages[:2]
     assert list(keys(store, "pages/d=1/a-1/")) == []
+    assert list(keys(store, "q")) == ["q/a-1/z", "q/a/z", "q/b"]
     assert store.folders("pages") == ["d=1", "d=2"]
     assert list(keys(store, "nothing")) == store.folders("nothing") == []
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import psutil
@@ -18,12 +18,13 @@ from tests.conftest import ROOT, Ended
 class Command:
     """One that runs, or has ended."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
-        self.arguments = arguments
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], module: str = "flows.cli"
+    ) -> None:
         own = ("PREFECT_", "AWS_")
         surroundings = {k: v for k, v in os.environ.items() if not k.startswith(own)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

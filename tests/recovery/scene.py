@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from tests.recovery.contents import Contents
 from tests.recovery.letters import page_of, read
 from tests.s3 import S3Server
 from tests.standin import StandIn, standing_in
+
+ELSEWHERE = Path(__file__).parent / "elsewhere"
 
 PART_PAGES = 5
 IN_FLIGHT = 4
@@ -49,15 +51,19 @@ class Scene:
         return f"s3://{self.bucket}/ocr"
 
     def start(self, *options: str, **environment: str) -> Command:
+        """`ingest`, or with `PRETEND_HOST` and `PRETEND_AHEAD` the same on another machine."""
         arguments = ["ingest", self.source, self.lake, "--engine-url", self.stand_in.url]
-        return self.start_command(*arguments, *OPTIONS, *options, **environment)
+        return self.start_command([*arguments, *OPTIONS, *options], environment)
 
-    def start_command(self, *arguments: str, **environment: str) -> Command:
+    def start_command(
+        self, arguments: Sequence[str], environment: Mapping[str, str], module: str = "flows.cli"
+    ) -> Command:
         told = self.server.environment | {
             "AWS_ENDPOINT_URL": self.proxy.endpoint,
             "TMPDIR": str(self.temporary),
+            "PYTHONPATH": str(ELSEWHERE),
         }
-        command = Command(list(arguments), told | environment)
+        command = Command(arguments, told | environment, module)
         self.commands.append(command)
         return command
 
@@ -86,6 +92,31 @@ class Scene:
         self.proxy.clear()
         assert ended.code == -signal.SIGKILL or not reached.is_set(), ended
         return reached.is_set()
+
+    def freeze_at(
+        self, match: Match, start: Callable[[], Command], number: int = 1
+    ) -> tuple[Command, Callable[[], None]]:
+        """Start a command and stop all of it at such a request; what wakes it again.
+
+        The request reaches the store only then.
+        """
+        started, frozen, awake = threading.Event(), threading.Event(), threading.Event()
+
+        def freeze(_: Request) -> None:
+            started.wait(60)
+            command.send(signal.SIGSTOP)
+            frozen.set()
+            awake.wait(120)
+
+        def wake() -> None:
+            command.send(signal.SIGCONT)
+            awake.set()
+
+        self.proxy.on(nth(match, number), Call(freeze, before=True))
+        command = start()
+        started.set()
+        assert frozen.wait(60), command.wait()
+        return command, wake
 
     def asked(self) -> Counter[int]:
         """How often each page was asked about."""

@@ -1,0 +1,71 @@
+"""`ingest` as a worker who has no rights: it asks for no lock and no claim, and writes all the same.
+
+`python -m tests.recovery.rival PART_PAGES SETTINGS`, the settings as JSON: parts are cut to a size
+that no plan says.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import flows.ingest
+import tasks.work
+from schemas.settings import IngestSettings
+from tasks import plan
+from tasks.progress import Lines
+from tasks.store import Store
+
+
+class NoLock:
+    """The place of `LakeLock`, held by everybody at once."""
+
+    def __init__(self, *_: Any) -> None:
+        self.token = uuid.uuid4().hex
+
+    def check(self) -> None:
+        pass
+
+    def __enter__(self) -> NoLock:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
+class NoClaim:
+    """The place of `Claim`, held by everybody at once."""
+
+    taken_over = careful = False
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+    async def __aenter__(self) -> NoClaim:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        pass
+
+
+def main(part_pages: int, settings: IngestSettings) -> None:
+    read_segments = plan.read_segments
+
+    def cut_otherwise(store: Store, run_id: str) -> Iterator[plan.Segment]:
+        for segment in read_segments(store, run_id):
+            yield replace(segment, part_pages=part_pages)
+
+    plan.read_segments = cut_otherwise
+    flows.ingest.LakeLock = NoLock  # type: ignore[assignment,misc]
+    tasks.work.Claim = NoClaim  # type: ignore[assignment,misc]
+    flows.ingest.run_ingest(settings, Lines())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), IngestSettings.model_validate_json(sys.argv[2]))
