@@ -85,7 +85,8 @@ class FsspecSource:
             )
 
     def _object(self, path: str, told: dict[str, Any]) -> SourceObject:
-        uri = f"{self._protocol}://{path.lstrip('/')}"
+        # HTTP's paths are whole addresses.
+        uri = path if "://" in path else f"{self._protocol}://{path.lstrip('/')}"
         return SourceObject(uri, version_of(told), int(told.get("size") or 0))
 
     def _is_ours(self, lake: str) -> bool:

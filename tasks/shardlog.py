@@ -9,6 +9,7 @@ repeat none of them. Who loses the race for `seq` reads the log and goes on with
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ from tasks.store import AlreadyExists, Store, keys, read_table
 
 PART = "pagelake.part"
 _FOOTERS_AT_ONCE = 8
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +173,24 @@ def entry_footer(blocks: str | None, extents: Sequence[Extent]) -> dict[str, str
 
 def read_entry(store: Store, key: str) -> Entry:
     """The entry that a pages object is, from its footer alone."""
-    with store.open(key) as file:
-        metadata = pq.read_metadata(file).metadata or {}
+    metadata = _footer(store, key)
     if PART.encode() not in metadata:
         raise LakeError(f"{store.address}/{key} is no part of a pagelake lake; remove it")
     told = json.loads(metadata[PART.encode()])
     extents = tuple(_extent(extent) for extent in told["extents"])
     seq = int(key.removesuffix(".parquet").rpartition("-")[2])
     return Entry(seq, key, told["blocks"], extents)
+
+
+def _footer(store: Store, key: str) -> dict[bytes, bytes]:
+    for _ in range(_TRIES):
+        try:
+            with store.open(key) as file:
+                return dict(pq.read_metadata(file).metadata or {})
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # what s3fs says of an object that was just replaced
+                raise
+    raise LakeError(f"{store.address}/{key} is being rewritten again and again; try later")
 
 
 def documents_key(shard: Shard) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 _NAMES = ("ETag", "etag", "md5Hash", "crc32c", "checksum")
@@ -16,6 +17,8 @@ def version_of(told: Mapping[str, Any]) -> str:
             return str(told[name]).strip('"')
     time = told.get("mtime") or told.get("LastModified") or told.get("last_modified")
     time = time or told.get("created") or ""
+    if isinstance(time, datetime):  # a listing may tell seconds where a look tells this
+        time = time.timestamp()
     return f"{told.get('size', 0)}-{time}"
 
 

@@ -6,13 +6,14 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 if TYPE_CHECKING:
+    from tests.faultproxy import Proxy
     from tests.s3 import S3Server
 
 ROOT = Path(__file__).parent.parent
@@ -128,6 +130,82 @@ def stored_rows(s3: S3Server, bucket: str, table: str) -> list[dict[str, Any]]:
     return [
         row for key in files for row in pq.read_table(io.BytesIO(s3.get(bucket, key))).to_pylist()
     ]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a lake held after a run."""
+
+    keys: list[str]
+    documents: dict[str, dict[str, Any]]
+    pages: dict[tuple[str, int], str]
+
+
+@dataclass
+class Case:
+    """A source, a lake `ocr` in a bucket of its own, a proxy before both, and what was run.
+
+    `source` is an address that all documents' addresses begin with.
+    """
+
+    s3: S3Server
+    source: str
+    lake: str
+    proxy: Proxy
+    ended: list[Ended] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+
+    def run(self, *options: str) -> Ended:
+        reached = self.s3.environment | {"AWS_ENDPOINT_URL": self.proxy.endpoint}
+        where = (self.source, f"s3://{self.lake}/ocr")
+        self.ended.append(pagelake_forked("ingest", *where, "--json", *options, **reached))
+        self.keep()
+        return self.ended[-1]
+
+    def keep(self) -> None:
+        """Note what the lake holds now."""
+        self.kept.append(Kept(self.keys(), self.documents(), self.pages()))
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table, by the runs that wrote them."""
+        rows = stored_rows(self.s3, self.lake, table)
+        return sorted(rows, key=lambda row: str(row["run_id"]))
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """The newest row of each document by its name; no row may be there twice."""
+        rows = self.rows("documents")
+        assert len({row["document_id"] for row in rows}) == len(rows)
+        own = {"run_id", "shard_id", "started_at", "finished_at"}
+        return {
+            row["source_uri"].removeprefix(self.source): {
+                name: value for name, value in row.items() if name not in own
+            }
+            for row in rows
+        }
+
+    def pages(self) -> dict[tuple[str, int], str]:
+        """The text of each page in the newest version; no row may be there twice."""
+        rows = self.rows("pages")
+        assert len({(row["document_id"], row["page_number"]) for row in rows}) == len(rows)
+        names = [row["source_uri"].removeprefix(self.source) for row in rows]
+        return {(n, row["page_number"]): row["text"] for n, row in zip(names, rows, strict=True)}
+
+    def keys(self) -> list[str]:
+        """The lake's keys, without what tells one run from another."""
+        keys = self.s3.keys(self.lake)
+        return sorted(re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "RUN", key) for key in keys)
+
+    def check_nothing_is_left_over(self) -> None:
+        keys = [key.removeprefix("ocr/") for key in self.s3.keys(self.lake)]
+        assert not [key for key in keys if re.search("lock$|/claims/|probe", key)]
+        footers = [
+            json.loads((pq.read_metadata(io.BytesIO(data)).metadata or {})[b"pagelake.part"])
+            for data in (self.s3.get(self.lake, f"ocr/{key}") for key in keys if "pages/" in key)
+        ]
+        blocks = {footer["blocks"] for footer in footers} - {None}
+        assert blocks == {key for key in keys if key.startswith("blocks/")}
+        figures = {row["figure_uri"] for row in self.rows("blocks")} - {None}
+        assert figures == {key for key in keys if key.startswith("figures/")}
 
 
 @pytest.fixture(scope="session")

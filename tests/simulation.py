@@ -403,6 +403,9 @@ def in_simulation(patch: pytest.MonkeyPatch) -> None:
     for name in ("shardlog", "lakefiles", "orphans", "compaction", "compact"):
         patch.setattr(f"tasks.{name}.ThreadPoolExecutor", _InTurn)
     shared, numbers = duckdb.connect(), itertools.count()
+    hexadecimal = SimpleNamespace(token_hex=lambda size: f"{next(numbers):0{2 * size}x}")
+    for name in ("runs", "rewrite"):
+        patch.setattr(f"tasks.{name}.secrets", hexadecimal)
     databases = SimpleNamespace(
         connect=lambda *_: _Database(shared, f"s{next(numbers)}"), Error=duckdb.Error
     )

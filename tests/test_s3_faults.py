@@ -5,28 +5,23 @@ Each case has a proxy of its own that plays its fault. The cases run beside each
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import QUICK, SAMPLES, Ended, pagelake_forked, remove, side_by_side, stored_rows
+from tests.conftest import QUICK, SAMPLES, Case, Ended, pagelake_forked, remove, side_by_side
 from tests.documents import write_pdf
 from tests.faultproxy import (
     Call,
     CutBody,
     LostAnswer,
     Match,
-    Proxy,
     Refuse,
     Request,
     Reset,
@@ -60,74 +55,6 @@ WRITES: dict[str, Match] = {
     "done": puts("/done/"),
     "summary": puts("/summaries/"),
 }
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a lake held after a run."""
-
-    keys: list[str]
-    documents: dict[str, dict[str, Any]]
-    pages: dict[tuple[str, int], str]
-
-
-@dataclass
-class Case:
-    """A source, a lake `ocr` in a bucket of its own, a proxy before both, and what was run."""
-
-    s3: S3Server
-    source: str
-    lake: str
-    proxy: Proxy
-    ended: list[Ended] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
-
-    def run(self, *options: str) -> Ended:
-        reached = self.s3.environment | {"AWS_ENDPOINT_URL": self.proxy.endpoint}
-        where = (f"s3://{self.source}/", f"s3://{self.lake}/ocr")
-        self.ended.append(pagelake_forked("ingest", *where, "--json", *options, **reached))
-        self.kept.append(Kept(self.keys(), self.documents(), self.pages()))
-        return self.ended[-1]
-
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        return stored_rows(self.s3, self.lake, table)
-
-    def documents(self) -> dict[str, dict[str, Any]]:
-        """The rows of the documents by their names, of which none may be there twice."""
-        rows = self.rows("documents")
-        assert len({row["document_id"] for row in rows}) == len(rows)
-        own = {"run_id", "shard_id", "started_at", "finished_at"}
-        return {
-            row["source_uri"].removeprefix(f"s3://{self.source}/"): {
-                name: value for name, value in row.items() if name not in own
-            }
-            for row in rows
-        }
-
-    def pages(self) -> dict[tuple[str, int], str]:
-        """The text of each page, of which none may be there twice."""
-        pages = self.rows("pages")
-        names = [row["source_uri"].removeprefix(f"s3://{self.source}/") for row in pages]
-        by_key = {(n, row["page_number"]): row["text"] for n, row in zip(names, pages, strict=True)}
-        assert len(by_key) == len(pages)
-        return by_key
-
-    def keys(self) -> list[str]:
-        """The lake's keys, without what tells one run from another."""
-        keys = self.s3.keys(self.lake)
-        return sorted(re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "RUN", key) for key in keys)
-
-    def check_nothing_is_left_over(self) -> None:
-        keys = [key.removeprefix("ocr/") for key in self.s3.keys(self.lake)]
-        assert not [key for key in keys if re.search("lock$|/claims/|probe", key)]
-        footers = [
-            json.loads((pq.read_metadata(io.BytesIO(data)).metadata or {})[b"pagelake.part"])
-            for data in (self.s3.get(self.lake, f"ocr/{key}") for key in keys if "pages/" in key)
-        ]
-        blocks = {footer["blocks"] for footer in footers} - {None}
-        assert blocks == {key for key in keys if key.startswith("blocks/")}
-        figures = {row["figure_uri"] for row in self.rows("blocks")} - {None}
-        assert figures == {key for key in keys if key.startswith("figures/")}
 
 
 def bad_day(case: Case, seed: int) -> None:
@@ -167,7 +94,7 @@ def second_page(request: Request) -> bool:
 
 def bad_objects(case: Case) -> None:
     """Some objects fail between the listing and the download; the next run mends what it can."""
-    s3, source, proxy = case.s3, case.source, case.proxy
+    s3, source, proxy = case.s3, case.source.split("/")[2], case.proxy
     proxy.on(gets("denied.pdf"), Refuse(403, "AccessDenied"), None)
     proxy.on(gets("glacier.pdf"), Refuse(403, "InvalidObjectState"), None)
     proxy.on(gets("gone.pdf"), Call(lambda _: remove(s3, source, "gone.pdf"), before=True))
@@ -376,9 +303,8 @@ def stories(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with ExitStack() as stack:
 
         def case(source: str) -> Case:
-            return Case(
-                s3, sources[source], s3.bucket(), stack.enter_context(proxying(s3.endpoint))
-            )
+            proxy = stack.enter_context(proxying(s3.endpoint))
+            return Case(s3, f"s3://{sources[source]}/", s3.bucket(), proxy)
 
         quiet = case("plain")
         quiet.run(*SMALL)

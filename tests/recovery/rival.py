@@ -1,4 +1,4 @@
-"""`ingest` as a worker who has no rights: it asks for no lock and no claim, and writes all the same.
+"""`ingest` as a worker without any right to write: it asks for no lock and no claim, and goes on.
 
 `python -m tests.recovery.rival PART_PAGES SETTINGS`, the settings as JSON: parts are cut to a size
 that no plan says.

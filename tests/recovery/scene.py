@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,6 @@ from tests.recovery.contents import Contents
 from tests.recovery.letters import page_of, read
 from tests.s3 import S3Server
 from tests.standin import StandIn, standing_in
-
-ELSEWHERE = Path(__file__).parent / "elsewhere"
 
 PART_PAGES = 5
 IN_FLIGHT = 4
@@ -50,25 +48,23 @@ class Scene:
     def lake(self) -> str:
         return f"s3://{self.bucket}/ocr"
 
-    def start(self, *options: str, **environment: str) -> Command:
-        """`ingest`, or with `PRETEND_HOST` and `PRETEND_AHEAD` the same on another machine."""
+    def start(self, *options: str, elsewhere: tuple[str, float] | None = None) -> Command:
+        """`ingest`; `elsewhere` is another machine's name, and how far ahead its clock is."""
         arguments = ["ingest", self.source, self.lake, "--engine-url", self.stand_in.url]
-        return self.start_command([*arguments, *OPTIONS, *options], environment)
+        module = "flows.cli"
+        if elsewhere is not None:
+            module = "tests.recovery.elsewhere"
+            arguments = [*map(str, elsewhere), *arguments]
+        return self.start_module(module, *arguments, *OPTIONS, *options)
 
-    def start_command(
-        self, arguments: Sequence[str], environment: Mapping[str, str], module: str = "flows.cli"
-    ) -> Command:
-        told = self.server.environment | {
-            "AWS_ENDPOINT_URL": self.proxy.endpoint,
-            "TMPDIR": str(self.temporary),
-            "PYTHONPATH": str(ELSEWHERE),
-        }
-        command = Command(arguments, told | environment, module)
+    def start_module(self, module: str, *arguments: str) -> Command:
+        environment = {"AWS_ENDPOINT_URL": self.proxy.endpoint, "TMPDIR": str(self.temporary)}
+        command = Command(arguments, self.server.environment | environment, module)
         self.commands.append(command)
         return command
 
-    def ingest(self, *options: str, **environment: str) -> Ended:
-        return self.start(*options, **environment).wait()
+    def ingest(self, *options: str, elsewhere: tuple[str, float] | None = None) -> Ended:
+        return self.start(*options, elsewhere=elsewhere).wait()
 
     def kill_at(
         self, match: Match, before: bool, command: Callable[[], Command], number: int = 1

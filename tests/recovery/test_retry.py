@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
@@ -135,3 +136,27 @@ def test_two_jobs_that_change_the_same_rows(
         assert ended.code == 3, ended.err
         assert sum(map(match, scene.proxy.requests)) == 3, "one of them was refused, and came again"
         expect_same(scene.contents(), mended)
+
+
+@pytest.mark.parametrize("step", ["blocks", "pages", "old blocks gone", "documents"])
+def test_a_retry_that_wakes_after_it_was_taken_over(
+    step: str, new_scene: NewScene, before: Before, mended: Contents
+) -> None:
+    """What it read of a page is not what the other read, and does not stay beside it."""
+    with new_scene() as scene:
+        before.put_into(scene)
+        scene.stand_in.answer = read_otherwise
+        start = partial(scene.start, "--retry-failed", elsewhere=("far-away", 0))
+        sleeper, wake = scene.freeze_at(STEPS[step], start)
+        scene.stand_in.answer = read
+        ended = scene.ingest("--retry-failed")
+        assert ended.code == 3, ended.err
+        there = scene.contents()
+        wake()
+        woken = sleeper.wait()
+        assert woken.code == 1, woken.err
+        assert "took the lake over" in woken.err.strip().splitlines()[-1]
+        assert "Traceback" not in woken.err
+        contents = scene.contents()
+    expect_same(contents, there)
+    assert contents.documents == mended.documents

@@ -55,8 +55,7 @@ def rival(scene: Scene, stand_in: StandIn, part_pages: int) -> Command:
         "processes": 1,
         "max_in_flight": IN_FLIGHT,
     }
-    arguments = [str(part_pages), json.dumps(settings)]
-    return scene.start_command(arguments, {}, "tests.recovery.rival")
+    return scene.start_module("tests.recovery.rival", str(part_pages), json.dumps(settings))
 
 
 def expect_same_words(contents: Contents, calm: Contents) -> None:
@@ -88,7 +87,7 @@ def wakings(new_scene: NewScene, calm: Calm) -> Iterator[Pairs[str, Ended]]:
         match, number = STEPS[step]
         with new_scene() as scene:
             scene.stand_in.answer = read_otherwise
-            start = partial(scene.start, PRETEND_HOST="far-away")
+            start = partial(scene.start, elsewhere=("far-away", 0))
             sleeper, wake = scene.freeze_at(match, start, number)
             scene.stand_in.answer = read
             ended = scene.ingest()
