@@ -36,7 +36,7 @@ test: venv lint ## what to run all day: lint, types and tests
 
 test-recovery: venv ## runs killed at every step, against S3; thousands of histories (nine minutes)
 	$(BIN)/python -m pytest -o addopts=-q --durations=10 tests/recovery
-	PAGELAKE_HISTORIES=2000 $(BIN)/python -m pytest tests/test_protocol.py
+	PAGELAKE_HISTORIES=500 $(BIN)/python -m pytest tests/test_protocol.py
 
 test-spark: venv ## the lake read by Spark in a local JVM (needs java)
 	$(SPARK) pytest -o addopts=-q --confcutdir=tests/spark tests/spark

@@ -81,7 +81,8 @@ def below(source: str) -> str:
             f"--mark-deleted compares with a listing, and {source} is a manifest; give a folder "
             "or prefix"
         )
-    if protocol_of(source) is not None:
-        return source
+    if (protocol := protocol_of(source)) is not None:
+        # However it was spelled: `s3a://` is for Hadoop, and no object's address begins so.
+        return f"{protocol.replace('s3a', 's3')}://{source.partition('://')[2]}"
     root = os.path.normpath(os.path.abspath(local_path(source)))
     return root if os.path.isfile(root) else root.rstrip("/") + "/"

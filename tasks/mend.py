@@ -14,7 +14,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import DocumentError, ErrorCode
+from schemas.errors import DocumentError, ErrorCode, RunError
 from schemas.records import Extent, PageRef, PageResult, Place, PlannedDocument, Shard
 from schemas.tables import DOCUMENTS
 from tasks.claim import Claim
@@ -154,18 +154,21 @@ class Mender:
         self, part: Part, extents: Sequence[Extent], again: Sequence[PageResult]
     ) -> None:
         store, key = self._flow.store, part.entry.pages
-        for page in again:
-            for uri, picture in page.figures.items():
-                store.put(uri, picture)
         order = {extent.document_id: extent.place for extent in extents}
         keys = {(page.document_id, page.page_number) for page in again}
         pages = _merged(part.pages, pages_table(again, self._shard), keys, order)
         blocks = _merged(part.blocks, blocks_table(again, self._shard), keys, order)
         self._flow.check(self._claim)
-        if not write_part(store, self._flow.lock, part, pages, blocks, extents):
+        for page in again:
+            for uri, picture in page.figures.items():
+                store.put(uri, picture)
+        try:
+            if not write_part(store, self._flow.lock, part, pages, blocks, extents):
+                raise keeps_changing(store, key)
+        except RunError:
             take_back(store, [read_entry(store, key)], None, again)
             self._flow.check(self._claim)
-            raise keeps_changing(store, key)
+            raise
         if gone := figures_in(part.blocks) - figures_in(blocks):
             self._flow.check(self._claim)  # by now another may have read them again
             for uri in gone:

@@ -71,7 +71,7 @@ class S3Source:
     def _head(self, address: str) -> SourceObject:
         bucket, key = split(address)
         told = call(self._fs, "head_object", Bucket=bucket, Key=key)
-        return SourceObject(address, etag(told), told["ContentLength"])
+        return SourceObject(f"s3://{bucket}/{key}", etag(told), told["ContentLength"])
 
     def fetch(self, planned: PlannedDocument) -> Iterator[bytes]:
         """See `Source.fetch`."""

@@ -69,6 +69,7 @@ class Source:
         troubled: pages `(salt, number)` that fail for a reason which will pass.
         deadly: addresses that kill whoever opens them, so many times.
         unsure: addresses of documents that changed under a version that did not.
+        disturbed: addresses that were ever written again, removed or deadly.
     """
 
     folder: Path
@@ -76,11 +77,16 @@ class Source:
     troubled: set[tuple[int, int]] = field(default_factory=set)
     deadly: dict[str, int] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
+    disturbed: set[str] = field(default_factory=set)
+    _written: set[str] = field(default_factory=set)
     _versions: Iterator[int] = field(default_factory=itertools.count)
     _known: dict[str, Content] = field(default_factory=dict)
 
     def put(self, uri: str, content: Content, same_version: bool = False) -> None:
         """Write a document; another version of it, if it is not to look as if it were the same."""
+        if uri in self._written:
+            self.disturbed.add(uri)
+        self._written.add(uri)
         if same_version and uri in self.objects:
             self.unsure.add(uri)
             self.objects[uri] = content, self.objects[uri][1]
@@ -178,6 +184,7 @@ class Gone:
 
     def apply(self, source: Source) -> None:
         source.objects.pop(self.uri, None)
+        source.disturbed.add(self.uri)
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,7 @@ class Deadly:
 
     def apply(self, source: Source) -> None:
         source.deadly[self.uri] = self.times
+        source.disturbed.add(self.uri)
 
 
 Change = Written | Gone | Troubled | Deadly

@@ -26,7 +26,7 @@ from pyarrow.fs import S3FileSystem as ArrowS3
 from s3fs import S3FileSystem
 
 from schemas.errors import SourceError
-from tasks.discover import discover
+from tasks.discover import below, discover
 from tasks.sources import Sources
 from tests.conftest import (
     QUICK,
@@ -418,6 +418,7 @@ def listed(s3: S3Server, bucket: str, source: str, *globs: str) -> list[str]:
         ("b", (), "b"),
         ("b2", (), "b2/i.pdf"),
         ("b/f/h.pdf", (), "b/f/h.pdf"),
+        ("b/f/h", (), ""),
         ("b/_d", (), "b/_d/e.pdf"),
         ("", ("!long/*",), "a.pdf b b/c.pdf b/f/g.PNG b/f/h.pdf b2/i.pdf"),
         ("", ("*.pdf", "!a.*", "!b/f/*"), "b/c.pdf b2/i.pdf"),
@@ -430,6 +431,14 @@ def test_a_source_is_an_object_or_what_is_below_a_prefix(
     s3: S3Server, tree: str, source: str, globs: tuple[str, ...], expected: str
 ) -> None:
     assert listed(s3, tree, source, *globs) == expected.split()
+
+
+def test_an_address_of_hadoop_is_one_of_s3(s3: S3Server, tree: str) -> None:
+    reached = Sources((f"key={KEY}", f"secret={SECRET}", f"endpoint={s3.endpoint}"))
+    for source, uri in (("b2", "b2/i.pdf"), ("a.pdf", "a.pdf")):
+        found = discover(f"s3a://{tree}/{source}", (), (), "lake", reached)
+        assert [each.uri for each in found] == [f"s3://{tree}/{uri}"]
+    assert below(f"s3a://{tree}/b2") == f"s3://{tree}/b2"
 
 
 def test_a_listing_goes_by_as_it_comes(s3: S3Server, tree: str) -> None:

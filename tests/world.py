@@ -159,10 +159,8 @@ class World:
 
     def land(self, number: int) -> None:
         """What was late is done."""
-        call = self.bucket.land(number)
-        note(f"    landed: {call}")
-        if call.key.startswith(("figures/", "blocks/")):
-            self.readers.litter = True
+        note(f"    landed: {self.bucket.land(number)}")
+        self.readers.litter = True
 
     def wake(self) -> None:
         """All that are frozen go on."""

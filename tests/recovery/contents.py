@@ -73,11 +73,22 @@ class Contents:
         """Objects that nothing names, and those that are named and missing."""
         return set(self.objects) ^ self._named()
 
+    def parts(self) -> list[str]:
+        """Pages objects that hold rows."""
+        there = self.keys("pages/")
+        return [key for key in there if pq.read_metadata(io.BytesIO(self.objects[key])).num_rows]
+
+    def mentions(self, words: str) -> list[str]:
+        """Objects about runs in which these words stand."""
+        return [key for key in self.keys("_runs/") if words.encode() in self.objects[key]]
+
     def _named(self) -> set[str]:
-        named = {"_runs/lake.json", *self.keys("pages/")}
+        named = {"_runs/lake.json", *self.keys("_runs/compactions/"), *self.keys("pages/")}
         for key in self.keys("pages/"):
             told = json.loads(self._footer(key)[b"pagelake.part"])
             named.update([told["blocks"]] if told["blocks"] else [])
+            shard = key.removeprefix("pages/").rpartition("-")[0]
+            named.add(f"documents/{shard}.parquet")
         named.update(row[-1] for row in self.blocks if row[-1] is not None)
         for key in self.keys("_runs/2"):
             run_id, name = key.split("/")[1:3]
@@ -85,12 +96,8 @@ class Contents:
                 continue
             named.update([key, f"_runs/summaries/{run_id}.json"])
             for job in json.loads(self.objects[key])["jobs"]:
-                shard = job["shard"]
                 mends = "mend-" if job["mends"] else ""
-                named.add(f"_runs/{run_id}/done/{mends}{shard['shard_id']}")
-                named.add(
-                    f"documents/ingest_date={shard['ingest_date']}/{shard['shard_id']}.parquet"
-                )
+                named.add(f"_runs/{run_id}/done/{mends}{job['shard']['shard_id']}")
         return named
 
     def _footer(self, key: str) -> dict[bytes, bytes]:

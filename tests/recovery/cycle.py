@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,3 +54,11 @@ def expect_pages_once(contents: Contents) -> None:
 def letters_in(contents: Contents) -> set[int]:
     """The numbers of the pages that a lake holds."""
     return {int(row[5].rpartition(" ")[2]) for row in contents.pages if row[5]}
+
+
+def expect_taken_over(ended: Ended) -> None:
+    """A run that was taken for dead ends with one line that says so."""
+    assert ended.code == 1, ended
+    assert "Traceback" not in ended.err
+    last = ended.err.strip().splitlines()[-1]
+    assert re.match("pagelake: .* (took the lake over|has taken over shard)", last), last

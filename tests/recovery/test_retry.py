@@ -14,7 +14,7 @@ from tests.faultproxy import Call, Match, Request, deletes, puts
 from tests.recovery.command import Command
 from tests.recovery.conftest import NewScene
 from tests.recovery.contents import Contents
-from tests.recovery.cycle import expect_same
+from tests.recovery.cycle import expect_same, expect_taken_over
 from tests.recovery.letters import letters, page_of, read, read_otherwise
 from tests.recovery.pairs import Pairs, in_pairs
 from tests.recovery.scene import READ_AGAIN, Scene, filled, renewing
@@ -57,8 +57,7 @@ class Before:
     def put_into(self, scene: Scene) -> None:
         """Make this the lake of a scene."""
         scene.source = self.source
-        for key, data in self.failed.objects.items():
-            scene.server.put(scene.bucket, f"ocr/{key}", data)
+        scene.fill(self.failed)
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +152,7 @@ def test_a_retry_that_wakes_after_it_was_taken_over(
         assert ended.code == 3, ended.err
         there = scene.contents()
         wake()
-        woken = sleeper.wait()
-        assert woken.code == 1, woken.err
-        assert "took the lake over" in woken.err.strip().splitlines()[-1]
-        assert "Traceback" not in woken.err
+        expect_taken_over(sleeper.wait())
         contents = scene.contents()
     expect_same(contents, there)
     assert contents.documents == mended.documents
