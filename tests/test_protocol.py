@@ -32,7 +32,7 @@ from tests.memorystore import Fate
 from tests.simulation import in_simulation
 from tests.world import Blow, World
 
-HISTORIES = int(os.environ.get("PAGELAKE_HISTORIES", "100"))
+HISTORIES = int(os.environ.get("PAGELAKE_HISTORIES", "40"))
 MOST_MACHINES = 4
 
 URIS = st.sampled_from(["/in/a.pdf", "/in/b.pdf", "/in/c.pdf", "/in/d.zip"])

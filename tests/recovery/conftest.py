@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 import pytest
 
+from tests.recovery.command import Launcher, launching
 from tests.recovery.contents import Contents
 from tests.recovery.letters import DOCUMENTS, PAGES, ROWS, letters
 from tests.recovery.scene import Scene, filled, scene_of
@@ -18,10 +19,15 @@ NewScene = Callable[[], AbstractContextManager[Scene]]
 
 
 @pytest.fixture(scope="session")
-def new_scene(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> NewScene:
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    with launching(tmp_path_factory.mktemp("commands")) as launcher:
+        yield launcher
+
+
+@pytest.fixture(scope="session")
+def new_scene(launcher: Launcher, s3: S3Server) -> NewScene:
     """Makes scenes of one source, so that what is in their lakes can be compared."""
-    source = filled(s3, letters())
-    return partial(scene_of, s3, source, tmp_path_factory.mktemp("temporary"))
+    return partial(scene_of, launcher, s3, filled(s3, letters()))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`pagelake` as on another machine: one of another name, whose clock is wrong.
 
-`python -m tests.recovery.elsewhere HOST SECONDS ingest …`: the seconds are those by which its clock
-is ahead. What only counts how long things take is right, as it is where the date is wrong.
+The arguments are the name, the seconds by which its clock is ahead, and those of the command. What
+only counts how long things take is right, as it is where the date is wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 import flows.ingest  # noqa: F401 the modules that ask for the time
-from flows.cli import main
+from flows import cli
 
 
 class _Kind(type):
@@ -41,6 +41,7 @@ def pretend(host: str, seconds: float) -> None:
             module.datetime = wrong  # type: ignore[attr-defined]
 
 
-if __name__ == "__main__":
-    pretend(sys.argv[1], float(sys.argv[2]))
-    main(sys.argv[3:], "pagelake")
+def main(arguments: list[str]) -> None:
+    host, seconds, *rest = arguments
+    pretend(host, float(seconds))
+    cli.main(rest)

@@ -1,12 +1,10 @@
 """`ingest` as a worker without any right to write: it asks for no lock and no claim, and goes on.
 
-`python -m tests.recovery.rival PART_PAGES SETTINGS`, the settings as JSON: parts are cut to a size
-that no plan says.
+The arguments are the pages of a part, which no plan says, and the settings as JSON.
 """
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -54,7 +52,8 @@ class NoClaim:
         pass
 
 
-def main(part_pages: int, settings: IngestSettings) -> None:
+def main(arguments: list[str]) -> None:
+    part_pages, settings = int(arguments[0]), IngestSettings.model_validate_json(arguments[1])
     read_segments = plan.read_segments
 
     def cut_otherwise(store: Store, run_id: str) -> Iterator[plan.Segment]:
@@ -65,7 +64,3 @@ def main(part_pages: int, settings: IngestSettings) -> None:
     flows.ingest.LakeLock = NoLock  # type: ignore[assignment,misc]
     tasks.work.Claim = NoClaim  # type: ignore[assignment,misc]
     flows.ingest.run_ingest(settings, Lines())
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), IngestSettings.model_validate_json(sys.argv[2]))

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.conftest import Ended
 from tests.faultproxy import Call, Match, Proxy, Request, Reset, proxying
-from tests.recovery.command import Command
+from tests.recovery.command import Command, Launcher
 from tests.recovery.contents import Contents
 from tests.recovery.letters import page_of, read
 from tests.s3 import S3Server
@@ -36,11 +35,11 @@ READ_AGAIN = SHARDS_AT_ONCE * (IN_FLIGHT + PART_PAGES)
 class Scene:
     """One lake, `s3://BUCKET/ocr`, and what its runs meet."""
 
+    launcher: Launcher
     server: S3Server
     source: str
     proxy: Proxy
     stand_in: StandIn
-    temporary: Path
     bucket: str
     commands: list[Command] = field(default_factory=list)
 
@@ -58,8 +57,8 @@ class Scene:
         return self.start_module(module, *arguments, *OPTIONS, *options)
 
     def start_module(self, module: str, *arguments: str) -> Command:
-        environment = {"AWS_ENDPOINT_URL": self.proxy.endpoint, "TMPDIR": str(self.temporary)}
-        command = Command(arguments, self.server.environment | environment, module)
+        environment = self.server.environment | {"AWS_ENDPOINT_URL": self.proxy.endpoint}
+        command = self.launcher.start(module, arguments, environment)
         self.commands.append(command)
         return command
 
@@ -132,10 +131,10 @@ class Scene:
 
 
 @contextmanager
-def scene_of(server: S3Server, source: str, temporary: Path) -> Iterator[Scene]:
+def scene_of(launcher: Launcher, server: S3Server, source: str) -> Iterator[Scene]:
     """A new scene with an empty lake; whatever still runs at its end is killed."""
     with proxying(server.endpoint) as proxy, standing_in(StandIn(answer=read, slots=1)) as stand_in:
-        scene = Scene(server, source, proxy, stand_in, temporary, server.bucket())
+        scene = Scene(launcher, server, source, proxy, stand_in, server.bucket())
         try:
             yield scene
         finally:

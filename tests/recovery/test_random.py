@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faultproxy import Call, Request
-from tests.recovery.command import Command
+from tests.recovery.command import Command, Launcher
 from tests.recovery.conftest import Calm, NewScene
 from tests.recovery.contents import Contents
 from tests.recovery.cycle import Cost, expect_pages_once, expect_recovery, expect_same
@@ -83,7 +83,8 @@ def test_killed_while_it_writes_to_a_folder(seed: int, folder: Folder, tmp_path:
 class Folder:
     """The same documents on this machine, and the lake that an undisturbed run makes of them."""
 
-    def __init__(self, at: Path) -> None:
+    def __init__(self, launcher: Launcher, at: Path) -> None:
+        self._launcher = launcher
         self.source = at / "source"
         for name, data in letters().items():
             (self.source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +95,9 @@ class Folder:
 
     def ingest(self, stand_in: StandIn, lake: Path) -> Command:
         arguments = ["ingest", str(self.source), str(lake), "--engine-url", stand_in.url]
-        return Command([*arguments, *OPTIONS], {})
+        return self._launcher.start("flows.cli", [*arguments, *OPTIONS], {})
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return Folder(tmp_path_factory.mktemp("folder"))
+def folder(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return Folder(launcher, tmp_path_factory.mktemp("folder"))
