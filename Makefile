@@ -34,7 +34,7 @@ demo: venv ## read sample_docs into demo_lake and query it
 test: venv lint ## what to run all day: lint, types and tests
 	$(BIN)/python -m pytest
 
-test-recovery: venv ## runs killed at every step, against S3; thousands of histories (nine minutes)
+test-recovery: venv ## runs killed at every step, against S3; hundreds of histories
 	$(BIN)/python -m pytest -o addopts=-q --durations=10 tests/recovery
 	PAGELAKE_HISTORIES=500 $(BIN)/python -m pytest tests/test_protocol.py
 

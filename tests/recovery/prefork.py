@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +25,7 @@ _POLL_SECONDS = 0.02
 def main() -> None:
     for name in _NEEDED:
         importlib.import_module(name)
-    _tell({"threads": len(os.listdir("/proc/self/task"))})
+    _tell({"threads": threading.active_count()})  # those of libraries know what a fork is
     running: set[int] = set()
     orders = b""
     while True:
