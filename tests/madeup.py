@@ -1,16 +1,22 @@
-"""A source that tests make up and change as they like."""
+"""A source that tests make up and change as they like, and what stands for fetching, opening and
+reading its documents: everything around the lake, so that the code which writes it can be run."""
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import hashlib
 import io
 import itertools
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from schemas.errors import DocumentError, ErrorCode
 from schemas.records import (
@@ -19,12 +25,9 @@ from schemas.records import (
     LocalDocument,
     PageRef,
     PageResult,
-    ParsedPage,
     PlannedDocument,
     SourceObject,
 )
-from tasks.engines.choice import DEFAULT_MODEL
-from tasks.engines.profiles import profile_of
 from tasks.media import ZIP
 from tests.memorystore import Killed
 from tests.simulation import HERE
@@ -102,7 +105,7 @@ class Source:
 
     def fetch(self, planned: PlannedDocument) -> LocalDocument:
         machine = HERE.get()
-        machine.turns.wait(seconds_for(machine.name, planned.uri))
+        machine.turns.wait(_seconds(machine.name, planned.uri))
         if self.deadly.get(planned.uri):
             self.deadly[planned.uri] -= 1
             machine.dead = True
@@ -138,34 +141,24 @@ class Source:
         made = PageResult(ref.document_id, ref.document.uri, number, "failed", engine=worker)
         if (content.salt, number) in self.troubled:
             return replace(made, error_code=ErrorCode.ENGINE_ERROR, error_message="no answer")
-        raw = f"{content.salt} {number} {worker}"
-        parsed = parse(raw, f"figures/{ref.document_id}", "1")
+        count = (content.salt + number) % 3
+        blocks = [
+            Block("text", "text", f"{content.salt}/{number}/{n} by {worker}", (1.0, 2.0, 3.0, 4.0))
+            for n in range(count)
+        ]
+        figures = {}
+        if count == 2:  # not every worker sees the same region as the figure
+            at = zlib.crc32(worker.encode()) % 2
+            uri = f"figures/{ref.document_id}/{number}-{at + 1}.webp"
+            blocks[at] = replace(blocks[at], kind="figure", figure_uri=uri)
+            figures[uri] = picture(uri)
         return replace(
             made,
-            status="ok" if parsed.text else "empty",
-            origin="ocr",
-            model=profile_of(DEFAULT_MODEL).model,
-            raw_output=raw,
-            text=parsed.text,
-            parser_version=parsed.parser_version,
-            blocks=parsed.blocks,
-            figures={each: picture(each) for block in parsed.blocks if (each := block.figure_uri)},
+            status="ok" if blocks else "empty",
+            text=f"{content.salt}/{number}",
+            blocks=tuple(blocks),
+            figures=figures,
         )
-
-
-def parse(raw: str, figures: str, version: str) -> ParsedPage:
-    """What is on a page, by what was said of it; its figures stand in the folder `figures`."""
-    salt, number, worker = raw.split()
-    blocks = [
-        Block("text", "text", f"{salt}/{number}/{n} by {worker}", (1.0, 2.0, 3.0, 4.0))
-        for n in range((int(salt) + int(number)) % 3)
-    ]
-    if len(blocks) == 2:  # not every worker sees the same region as the figure
-        at = zlib.crc32(worker.encode()) % 2
-        uri = f"{figures}/{number}-{at + 1}.webp"
-        blocks[at] = replace(blocks[at], kind="figure", figure_uri=uri)
-    text = "\n".join(block.text for block in blocks)
-    return ParsedPage(version, markdown=text, text=text, blocks=tuple(blocks))
 
 
 @dataclass(frozen=True)
@@ -224,6 +217,105 @@ def picture(uri: str) -> bytes:
     return uri.rpartition("/")[2].encode()
 
 
-def seconds_for(*names: object) -> float:
+def _seconds(*names: object) -> float:
     """How long something takes: now this, now that, and always the same."""
     return zlib.crc32(repr(names).encode()) % 7 / 10
+
+
+class Pool:
+    """In place of the processes in which documents are opened."""
+
+    async def run(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        assert function.__name__ == "inspect"
+        return SOURCE.get().facts(*arguments)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Fetcher:
+    """In place of downloads."""
+
+    threads = None
+
+    def fetch(self, planned: PlannedDocument) -> LocalDocument:
+        return SOURCE.get().fetch(planned)
+
+    def keep(self, uri: str, fill: Callable[[Callable[[bytes], object]], None]) -> LocalDocument:
+        data = io.BytesIO()
+        fill(data.write)
+        source = SOURCE.get()
+        return source.kept(uri, source.content(hashlib.sha256(data.getvalue()).hexdigest()))
+
+    def release(self, document: LocalDocument) -> None:
+        pass
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Reader:
+    """In place of rendering, the engine and parsing."""
+
+    async def read(self, ref: PageRef) -> PageResult:
+        worker = HERE.get().name
+        await asyncio.sleep(_seconds(worker, ref.document_id, ref.page_number))
+        return SOURCE.get().page(ref, worker)
+
+
+class Engines:
+    """In place of the engines of a run."""
+
+    async def recognizer(self, recipe: object) -> None:
+        pass
+
+    async def describer(self, recipe: object) -> None:
+        pass
+
+    def count(self) -> int:
+        return 0
+
+    async def __aenter__(self) -> Engines:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def _stop_signals(
+    stopping: asyncio.Event, pool: Pool, abandon: Callable[[], None]
+) -> Iterator[list[int]]:
+    received: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        received.append(15)
+        stopping.set()
+
+    HERE.get().interrupt = lambda: loop.call_soon_threadsafe(stop)
+    try:
+        yield received
+    finally:
+        HERE.get().interrupt = None
+
+
+def from_here(patch: pytest.MonkeyPatch) -> None:
+    """Let runs read what is in `SOURCE`, and write into the store of the machine they run on."""
+    patch.setattr("tasks.stores.store_of", lambda *_: HERE.get().store)
+    for name, stand_in in {
+        "store_of": lambda *_: HERE.get().store,
+        "listing_of": lambda *_: SOURCE.get().listing(),
+        "WorkerPool": lambda *_: Pool(),
+        "Fetcher": lambda *_: Fetcher(),
+        "PageReader": lambda **_: Reader(),
+        "Engines": lambda *_: Engines(),
+        "stop_signals": _stop_signals,
+    }.items():
+        patch.setattr(f"flows.ingest.{name}", stand_in)

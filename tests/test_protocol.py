@@ -27,10 +27,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.madeup import Change, Content, Deadly, Gone, Troubled, Written
+from tests.madeup import Change, Content, Deadly, Gone, Troubled, Written, from_here
 from tests.memorystore import Fate
-from tests.standins import from_here
-from tests.surroundings import in_simulation
+from tests.simulation import in_simulation
 from tests.world import Blow, World
 
 HISTORIES = int(os.environ.get("PAGELAKE_HISTORIES", "40"))
@@ -48,9 +47,7 @@ CHANGES = st.one_of(
     st.builds(Troubled, pages=PAGES),
     st.builds(Deadly, uri=URIS, times=st.integers(1, 4)),
 )
-COMMANDS = st.sampled_from(
-    ["ingest", "ingest", "retry_failed", "mark_deleted", "compact", "forget", "reparse"]
-)
+COMMANDS = st.sampled_from(["ingest", "ingest", "retry", "compact", "forget"])
 SKEWS = st.sampled_from([0, 3600, -3600])
 HOSTS = st.sampled_from(["one", "two"])
 AFTER = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
@@ -103,7 +100,7 @@ class Protocol(RuleBasedStateMachine):
             self.world.source.put(f"/in/{letter}.pdf", content)
         if archive is not None:
             self.world.source.put("/in/d.zip", archive)
-        self.world.ingest("one")
+        self.world.ingest(False, 0, "one")
 
     @rule(after=AFTER, change=CHANGES)
     def the_source_changes(self, after: int, change: Change) -> None:
@@ -142,11 +139,8 @@ class Protocol(RuleBasedStateMachine):
             self.world.compact(part_bytes, host)
         elif command == "forget":
             self.world.forget(uri, host)
-        elif command == "reparse":
-            self.world.reparse(host)
         else:
-            more = {} if command == "ingest" else {command: True}
-            self.world.ingest(host, skew, **more)
+            self.world.ingest(command == "retry", skew, host)
         if blow is not None and (caught := self.world.until(*write)) is not None:
             self.world.strike(caught, blow)
 

@@ -12,17 +12,16 @@ from typing import Any
 from hypothesis import note
 
 from flows.ingest import Outcome, run_ingest
-from flows.upkeep import run_compact, run_forget, run_reparse
+from flows.upkeep import run_compact, run_forget
 from schemas.errors import RunError, UsageError
-from schemas.settings import CompactSettings, ForgetSettings, IngestSettings, ReparseSettings
+from schemas.settings import CompactSettings, ForgetSettings, IngestSettings
 from tasks.engines.choice import recipe_of
 from tasks.lock import KEY
 from tasks.progress import Tally
 from tests.lakechecks import Readers
 from tests.madeup import SOURCE, Source
 from tests.memorystore import Bucket, Call, Fate, Killed
-from tests.simulation import Machine
-from tests.turns import Turns, Waiting
+from tests.simulation import Machine, Turns, Waiting
 
 DEST = "memory://lake"
 SILENCE = 2.0
@@ -66,31 +65,26 @@ class World:
         self._turns = Turns(threads)
         self._limits = limits
 
-    def settings(self, **more: Any) -> IngestSettings:
+    def settings(self, retry_failed: bool) -> IngestSettings:
         return IngestSettings(
             source="/in",
             dest=DEST,
             engine="rapidocr",
+            retry_failed=retry_failed,
             processes=1,
             max_in_flight=4,
             part_seconds=1,
             **self._limits,
-            **more,
         ).model_copy(update={"take_over_after": SILENCE})
 
-    def ingest(self, host: str, skew: float = 0, **more: bool) -> Machine:
-        told = self.settings(**more)
+    def ingest(self, retry_failed: bool, skew: float, host: str) -> Machine:
+        told = self.settings(retry_failed)
         return self._process(lambda: run_ingest(told, Quiet()), skew, host)
 
     def compact(self, part_bytes: int, host: str) -> Machine:
         told = CompactSettings(dest=DEST, part_bytes=part_bytes)
         told = told.model_copy(update={"take_over_after": SILENCE})
         return self._process(lambda: run_compact(told), 0, host)
-
-    def reparse(self, host: str) -> Machine:
-        told = ReparseSettings(dest=DEST, processes=1)
-        told = told.model_copy(update={"take_over_after": SILENCE})
-        return self._process(lambda: run_reparse(told), 0, host)
 
     def forget(self, uri: str, host: str) -> Machine:
         self.readers.forgotten.add(uri)
@@ -191,12 +185,12 @@ class World:
         if not zombies_last:
             self.wake()
         self.go_on(MOST_CALLS)
-        self.in_peace()
+        self.in_peace(retry_failed=False)
         self.in_peace(retry_failed=True)
         self.wake()
         self.go_on(MOST_CALLS)
         self.in_peace(retry_failed=True)
-        outcome = self.in_peace(mark_deleted=True)
+        outcome = self.in_peace(retry_failed=False)
         assert outcome.summary["documents"] == 0, "a run with nothing to do did something"
         self._expect_complete()
         for _ in range(2 if compact_last else 0):
@@ -204,10 +198,9 @@ class World:
             self._expect_complete()
             self.pass_days(8)
 
-    def in_peace(self, **more: bool) -> Outcome:
-        """What a run does that nothing happens to."""
+    def in_peace(self, retry_failed: bool) -> Outcome:
         note("    in peace:")
-        outcome = self._undisturbed(self.ingest("elsewhere", **more))
+        outcome = self._undisturbed(self.ingest(retry_failed, 0, "elsewhere"))
         assert isinstance(outcome, Outcome)
         return outcome
 
@@ -239,7 +232,7 @@ class World:
         return machine.main.result
 
     def _expect_complete(self) -> None:
-        recipe_id = recipe_of(self.settings()).recipe_id
+        recipe_id = recipe_of(self.settings(False)).recipe_id
         self.readers.expect_complete(self.source, recipe_id)
 
 
