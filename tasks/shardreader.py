@@ -208,6 +208,8 @@ class ShardReader:
 
     async def _until_there_is_room(self) -> None:
         while self._holds_enough() and not self._flow.stopping.is_set():
+            if await self._commit():  # nobody else may come by: all that was begun may be finished
+                continue
             self._room.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _POLL_SECONDS)
