@@ -34,9 +34,8 @@ demo: venv ## read sample_docs into demo_lake and query it
 test: venv lint ## what to run all day: lint, types and tests
 	$(BIN)/python -m pytest
 
-test-recovery: venv ## runs killed at every step, against S3; hundreds of histories
+test-recovery: venv ## runs killed at every step, against S3; histories of failing stores
 	$(BIN)/python -m pytest -o addopts=-q --durations=10 tests/recovery
-	PAGELAKE_HISTORIES=500 $(BIN)/python -m pytest tests/test_protocol.py
 
 test-spark: venv ## the lake read by Spark in a local JVM (needs java)
 	$(SPARK) pytest -o addopts=-q --confcutdir=tests/spark tests/spark
